@@ -1,0 +1,43 @@
+# Two commands do everything: `make demo` and `make test`. `make` alone lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+PROCESSES ?= 2
+DATA ?= data
+RUNS ?= runs
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo news report test lab clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## create the environment in .venv
+
+$(READY): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+demo: $(READY) ## run the embedded study on digits, then make the report
+	$(BIN)/python -m lib.grid slurm/demo.yaml --processes $(PROCESSES) --runs $(RUNS)
+	@$(MAKE) --no-print-directory report
+
+news: $(READY) ## run the NEWS study (DATA=folder with scikit-learn's cache, else it is downloaded)
+	$(BIN)/python -m lib.grid slurm/news.yaml --runs $(RUNS) --data $(DATA)
+	@$(MAKE) --no-print-directory report
+
+report: $(READY) ## rebuild tables, figures and figures/report.html from the runs that are there
+	$(BIN)/python -m lib.report --runs $(RUNS)
+
+test: $(READY) ## check style and run every test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+lab: $(READY) ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+clean: ## remove the environment and caches; runs, data and figures are kept
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,24 @@
+"""What the doctests of `lib` find defined: a small network and noisy labels."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from lib.noise import symmetric
+
+
+@pytest.fixture(autouse=True)
+def _doctest_names(doctest_namespace):
+    torch.manual_seed(0)
+    x = torch.randn(256, 8)
+    noisy_labels, _ = symmetric(x[:, :3].argmax(dim=1), 0.4, 3, seed=0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    doctest_namespace.update(
+        torch=torch,
+        cross_entropy=cross_entropy,
+        x=x,
+        noisy_labels=noisy_labels,
+        model=model,
+        optimizer=optimizer,
+    )

@@ -1,0 +1,99 @@
+"""Criteria: where each signal would have stopped a finished run, and what that costs against the oracle."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lib.parameters import CHOICES
+from lib.stopping import select_record
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A way to choose the record to keep.
+
+    Attributes:
+        name: the column of the signal, as in `Experiment.criteria`.
+        label: how tables and figures call it.
+        mode: "max" or "min", the extremum looked for.
+        unit: of the signal's values, for axes.
+    """
+
+    name: str
+    label: str
+    mode: str
+    unit: str
+
+
+CRITERIA: dict[str, Criterion] = {
+    criterion.name: criterion
+    for criterion in (
+        Criterion("cnd", "CND", "max", "bits"),
+        Criterion("prediction_changes", "PC", "min", "share"),
+        Criterion("known_polluted_accuracy", "KPA", "min", "accuracy"),
+        Criterion("known_polluted_log_likelihood", "KPA log-lik.", "min", "nats"),
+        Criterion("validation_accuracy_noisy", "Val. noisy", "max", "accuracy"),
+        Criterion("validation_accuracy_clean", "Val. clean", "max", "accuracy"),
+    )
+}
+"""Every criterion by name, in the order of tables and legends."""
+
+ORACLE, END = "oracle", "end"
+LABELS: dict[str, str] = {name: c.label for name, c in CRITERIA.items()} | {
+    END: "No stopping",
+    ORACLE: "Oracle",
+}
+"""What tables and figures call each criterion, with the two references: the last record, and the best one."""
+
+SETTING = ["dataset", "noise", "noise_rate"]
+"""Columns that make up a setting; runs that differ in nothing but the seed are its repetitions."""
+
+
+def stops(performances: pd.DataFrame) -> pd.DataFrame:
+    """Where each criterion stops each run, with the patience and window of the run.
+
+    Args:
+        performances: table of `lib.runs.load`.
+
+    Returns:
+        A row a run and criterion, and two rows of references (`oracle`, the first record of highest test accuracy,
+        an upper bound and never a method; `end`, the last record). Columns: run, dataset, noise, noise_rate, seed,
+        criterion, record, epoch, spent_epochs, test_accuracy (at the record), oracle_accuracy, gap (percentage
+        points below the oracle), records_late (record - oracle record), reason. Where a criterion can choose
+        nothing, its numbers are NaN and the reason says why.
+    """
+    rows = [row for _, run in performances.groupby("run", sort=True) for row in _stops_of_run(run)]
+    return pd.DataFrame(rows)
+
+
+def _stops_of_run(run: pd.DataFrame) -> list[dict]:
+    run = run.sort_values("record").reset_index(drop=True)
+    first = run.iloc[0]
+    best = int(run["test_accuracy"].argmax())
+    constant = {"run": first["run"], **{name: first[name] for name in SETTING}, "seed": first["seed"]}
+
+    def row(criterion: str, record: float, spent: float, reason: str = "") -> dict:
+        found = not math.isnan(record)
+        accuracy = run["test_accuracy"][int(record) - 1] if found else math.nan
+        return constant | {
+            "criterion": criterion,
+            "record": record,
+            "epoch": run["epoch"][int(record) - 1] if found else math.nan,
+            "spent_epochs": run["epoch"][int(spent) - 1] if found else math.nan,
+            "test_accuracy": accuracy,
+            "oracle_accuracy": run["test_accuracy"][best],
+            "gap": 100 * (run["test_accuracy"][best] - accuracy),
+            "records_late": record - (best + 1),
+            "reason": reason,
+        }
+
+    rows = []
+    for name in CHOICES["criteria"]:
+        if name in first["criteria"].split(","):
+            try:
+                chosen = select_record(run[name], CRITERIA[name].mode, int(first["window"]), int(first["patience"]))
+                rows.append(row(name, *chosen))
+            except ValueError as error:
+                rows.append(row(name, math.nan, math.nan, str(error)))
+    return [*rows, row(END, len(run), len(run)), row(ORACLE, best + 1, len(run))]

@@ -1,0 +1,189 @@
+"""A grid of runs from one readable file, each run its notebook executed headless by papermill.
+
+    python -m lib.grid slurm/demo.yaml --processes 2
+
+A grid file names the notebook, parameters of every run, and settings; a list of values stands for one run each, and
+all combinations are run:
+
+    notebook: digits
+    parameters: {epochs: 60, seed: [0, 1, 2]}
+    settings:
+      - {noise: symmetric, noise_rate: [0.2, 0.4]}
+      - {noise: pair, noise_rate: 0.4}
+
+What a grid file does not name has the default of `lib.parameters.Experiment`. Finished runs are not run again; an
+interrupted grid goes on with the same command.
+"""
+
+import argparse
+import itertools
+import logging
+import sys
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import papermill
+import yaml
+from tqdm import tqdm
+
+from lib.parameters import ROOT, Experiment, ParameterError, check_choice
+from lib.runs import PERFORMANCES, Run
+
+NOTEBOOKS = ROOT / "notebooks"
+_LISTS = {"criteria"}  # parameters whose value is itself a list
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Experiments and the notebook that runs each of them."""
+
+    notebook: Path
+    experiments: tuple[Experiment, ...]
+
+    @classmethod
+    def read(cls, file: Path | str, **overrides: Any) -> "Grid":
+        """Read and check a grid file; overrides hold for every run. Raises ParameterError naming the file."""
+        try:
+            content = yaml.safe_load(Path(file).read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise ParameterError(f"grid={str(file)!r}: must be a readable YAML file: {error}") from error
+        if not isinstance(content, dict):
+            raise ParameterError(f"grid={str(file)!r}: must name notebook, parameters and settings")
+        for key in content:
+            check_choice("key of the grid", key, ["notebook", "parameters", "settings"])
+        names = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+        check_choice("notebook", content.get("notebook"), names)
+        common = content.get("parameters", {})
+        settings = content.get("settings", [{}])
+        expanded = (
+            Experiment.from_dict(combination)
+            for setting in settings
+            for combination in _combinations(common | setting | overrides)
+        )
+        experiments = {experiment.name: experiment for experiment in expanded}
+        return cls(NOTEBOOKS / f"{content['notebook']}.ipynb", tuple(experiments.values()))
+
+    def missing(self) -> list[Experiment]:
+        """The experiments without a finished run."""
+        return [experiment for experiment in self.experiments if Run.find(experiment) is None]
+
+
+def _combinations(parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    values = [
+        value if isinstance(value, list) and name not in _LISTS else [value] for name, value in parameters.items()
+    ]
+    for combination in itertools.product(*values):
+        yield dict(zip(parameters, combination, strict=True))
+
+
+def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | None:
+    """Execute a notebook by papermill; the executed notebook is `output`. Returns None, or what went wrong."""
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            notebook,
+            output,
+            parameters=parameters,
+            cwd=notebook.parent,
+            progress_bar=False,
+            kernel_name="python3",
+        )
+    except papermill.PapermillExecutionError as error:
+        return f"{error.ename}: {error.evalue}"
+    except Exception as error:  # a dead kernel must not take the other runs with it
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def execute_run(notebook: Path, experiment: Experiment) -> str | None:
+    """Execute an experiment's notebook into its run folder. Returns None, or what went wrong."""
+    parameters = {name: list(v) if isinstance(v, tuple) else v for name, v in experiment.parameters().items()}
+    return execute(notebook, experiment.folder / notebook.name, parameters)
+
+
+def run(grid: Grid, processes: int) -> dict[str, str]:
+    """Run what is missing of a grid, several runs at a time, with a progress bar over their records.
+
+    Returns:
+        What went wrong with each run that failed, by its name; the others are finished.
+    """
+    missing = grid.missing()
+    print(f"{len(grid.experiments) - len(missing)} of {len(grid.experiments)} runs are there, {len(missing)} to run")
+    if not missing:
+        return {}
+    failures: dict[str, str] = {}
+    # New processes, not forks: a fork would inherit threads of torch that do not survive it.
+    pool = ProcessPoolExecutor(min(processes, len(missing)), mp_context=get_context("spawn"))
+    try:
+        futures = {pool.submit(execute_run, grid.notebook, experiment): experiment for experiment in missing}
+        for future in _watched(futures):
+            if (failure := future.exception() or future.result()) is not None:
+                failures[futures[future].name] = str(failure)
+    except KeyboardInterrupt:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
+    return failures
+
+
+def _watched(futures: dict[Future, Experiment]) -> Iterator[Future]:
+    """Each future as it ends, while a bar shows the records written so far."""
+    pending = set(futures)
+    total = sum(experiment.records for experiment in futures.values())
+    before = {experiment.name: _lines(experiment) for experiment in futures.values()}
+    with tqdm(total=total, unit="record") as bar:
+        while pending:
+            done, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
+            yield from done
+            written = 0
+            for future, experiment in futures.items():
+                lines = _lines(experiment)
+                begun_anew = lines != before[experiment.name] or future.done()
+                written += lines if begun_anew else 0
+            bar.set_postfix_str(f"{len(futures) - len(pending)} of {len(futures)} runs")
+            bar.update(written - bar.n)
+
+
+def _lines(experiment: Experiment) -> int:
+    path = experiment.folder / PERFORMANCES
+    return max(0, path.read_bytes().count(b"\n") - 1) if path.exists() else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0, 1 where a run failed, 2 for wrong parameters, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m lib.grid", description="Run the missing runs of a grid.")
+    parser.add_argument("grid", help="grid file, such as slurm/demo.yaml")
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time (default 1)")
+    parser.add_argument("--data", help="data folder (default: what the grid file says)")
+    parser.add_argument("--runs", help="runs folder (default: what the grid file says)")
+    parser.add_argument("--dry-run", action="store_true", help="only list the runs")
+    options = parser.parse_args(arguments)
+    places = {"data_folder": options.data, "runs_folder": options.runs}
+    try:
+        if options.processes < 1:
+            raise ParameterError(f"processes={options.processes}: must be an integer of at least 1")
+        grid = Grid.read(options.grid, **{name: place for name, place in places.items() if place})
+        if options.dry_run:
+            missing = set(grid.missing())
+            for experiment in grid.experiments:
+                print("missing " if experiment in missing else "finished", experiment.name)
+            return 0
+        failures = run(grid, options.processes)
+    except (ParameterError, FileExistsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; finished runs are kept, the same command goes on", file=sys.stderr)
+        return 130
+    for name, failure in failures.items():
+        print(f"failed {name}: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

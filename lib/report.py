@@ -1,0 +1,119 @@
+"""From run folders to tables, figures and the report: the summary notebooks, executed in turn.
+
+python -m lib.report --runs runs --figures figures
+"""
+
+import argparse
+import sys
+import tempfile
+from base64 import b64encode
+from html import escape
+from pathlib import Path
+
+import nbformat
+from IPython.display import HTML
+from nbconvert import HTMLExporter
+from tqdm import tqdm
+
+from lib.grid import NOTEBOOKS, execute
+from lib.parameters import ROOT
+from lib.runs import ARGS
+
+_STEPS = ("idea", "summary_tables", "summary_figures", "report")
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def figure(path: Path, caption: str) -> HTML:
+    """A figure for the report: the image held in the page itself, with its caption.
+
+    Args:
+        path: an SVG or PNG file.
+        caption: plain text; it is the alternative text too.
+    """
+    kind = {".svg": "image/svg+xml", ".png": "image/png"}[path.suffix]
+    data = b64encode(path.read_bytes()).decode()
+    text = escape(caption)
+    return HTML(
+        f'<figure><div class="wide"><img src="data:{kind};base64,{data}" alt="{text}"></div>'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def table(html: str, caption: str) -> HTML:
+    """A table for the report: it scrolls sideways where the screen is narrow."""
+    return HTML(f'<figure><figcaption>{escape(caption)}</figcaption><div class="wide">{html}</div></figure>')
+
+
+def convert(notebook: Path, page: Path) -> None:
+    """Turn an executed notebook into one HTML file without code cells, which opens offline."""
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True)
+    exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
+    body, _ = exporter.from_notebook_node(nbformat.read(notebook, as_version=4))
+    style = (NOTEBOOKS / "report.css").read_text()
+    part = page.with_suffix(".part")
+    part.write_text(_PAGE.format(title="Memorization under label noise", style=style, body=body))
+    part.replace(page)
+
+
+def build(runs: str, figures: str) -> Path:
+    """Execute the summary notebooks on the runs that are there and write the report.
+
+    Args:
+        runs: folder of the run folders; relative paths start at the project root.
+        figures: folder for tables, figures and `report.html`.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        FileNotFoundError: where there is no run at all; the message says what to run first.
+        RuntimeError: where a notebook fails.
+    """
+    if not any((ROOT / runs).glob(f"*/{ARGS}")):
+        raise FileNotFoundError(f"no runs in {runs!r}: run `make demo` or `make news` first")
+    folder = ROOT / figures
+    parameters = {"runs_folder": runs, "figures_folder": figures}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in tqdm(_STEPS, unit="notebook", desc="report"):
+            executed = Path(scratch) / f"{name}.ipynb"
+            asked = {"figures_folder": figures} if name == "idea" else parameters
+            failure = execute(NOTEBOOKS / executed.name, executed, asked)
+            if failure:
+                raise RuntimeError(f"{executed.name} failed: {failure}")
+        convert(executed, folder / "report.html")
+    return folder / "report.html"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0, or 1 where the report could not be made."""
+    parser = argparse.ArgumentParser(prog="python -m lib.report", description="Rebuild tables, figures and report.")
+    parser.add_argument("--runs", default="runs", help="folder of the run folders (default runs)")
+    parser.add_argument("--figures", default="figures", help="folder to write to (default figures)")
+    options = parser.parse_args(arguments)
+    try:
+        page = build(options.runs, options.figures)
+    except (FileNotFoundError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"The report is {page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

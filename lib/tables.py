@@ -1,0 +1,98 @@
+"""Tables of the paper: criteria against noise, as CSV for machines, LaTeX for papers, HTML for the report."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib.criteria import LABELS, SETTING
+
+COLUMNS = {
+    "test_accuracy": "Test accuracy (%)",
+    "gap": "Gap to oracle (points)",
+    "epoch": "Epoch kept",
+    "spent_epochs": "Epochs trained",
+}
+"""What a table shows of each criterion, and how it is headed."""
+
+
+def noise_name(noise: str, rate: float) -> str:
+    """How tables and figures call a kind and rate of noise."""
+    return "clean labels" if noise == "none" else f"{noise} {rate:.0%}"
+
+
+def summary(stops: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds, criterion by criterion.
+
+    Args:
+        stops: table of `lib.criteria.stops`.
+
+    Returns:
+        A row a setting and criterion, in the order of `lib.criteria.LABELS`: dataset, noise, noise_rate, criterion,
+        runs (that the criterion stopped), failed (that it did not), and mean and std (n - 1; NaN for one run) of
+        test_accuracy (%), gap (percentage points), epoch and spent_epochs.
+    """
+    values = stops.assign(test_accuracy=100 * stops["test_accuracy"])
+    grouped = values.groupby([*SETTING, "criterion"], sort=True)
+    table = grouped[list(COLUMNS)].agg(["mean", "std"])
+    table.columns = ["_".join(column) for column in table.columns]
+    table.insert(0, "runs", grouped["record"].count())
+    table.insert(1, "failed", grouped.size() - table["runs"])
+    order = {name: position for position, name in enumerate(LABELS)}
+    table = table.reset_index().sort_values(
+        [*SETTING, "criterion"],
+        key=lambda column: column.map(order) if column.name == "criterion" else column,
+    )
+    return table.reset_index(drop=True)
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A summary of one dataset as it is printed: a row a noise and criterion, "mean ± std" in each cell."""
+
+    def cell(row: pd.Series, column: str) -> str:
+        if row["runs"] == 0:
+            return "no stop"
+        spread = "" if pd.isna(row[f"{column}_std"]) else f" ± {row[f'{column}_std']:.1f}"
+        return f"{row[f'{column}_mean']:.1f}{spread}"
+
+    printed = pd.DataFrame(
+        {
+            "Noise": [noise_name(*pair) for pair in zip(table["noise"], table["noise_rate"], strict=True)],
+            "Criterion": table["criterion"].map(LABELS),
+            **{heading: table.apply(cell, axis=1, column=column) for column, heading in COLUMNS.items()},
+            "Runs": [
+                str(runs) if not failed else f"{runs} of {runs + failed}"
+                for runs, failed in zip(table["runs"], table["failed"], strict=True)
+            ],
+        }
+    )
+    return printed.set_index(["Noise", "Criterion"])
+
+
+def write(table: pd.DataFrame, dataset: str, source: str, folder: Path) -> list[Path]:
+    """Write the summary of one dataset as CSV and as a LaTeX table (booktabs); returns both paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    csv, tex = folder / f"criteria_{dataset}.csv", folder / f"criteria_{dataset}.tex"
+    table.to_csv(csv, index=False, float_format="%.6g")
+    printed = readable(table).rename(columns=lambda heading: heading.replace("%", r"\%"))
+    printed.index = printed.index.map(lambda names: tuple(name.replace("%", r"\%") for name in names))
+    printed = printed.map(lambda text: text.replace("±", r"$\pm$"))
+    latex = printed.to_latex(
+        column_format="ll" + "r" * printed.shape[1],
+        multirow=False,
+        caption=caption(table, dataset, source).replace("%", r"\%").replace("_", r"\_").replace("&", r"\&"),
+        label=f"tab:criteria-{dataset}",
+        position="t",
+    )
+    tex.write_text(latex)
+    return [csv, tex]
+
+
+def caption(table: pd.DataFrame, dataset: str, source: str) -> str:
+    """What the table shows, with the number of runs and the source of the data."""
+    runs = (table["runs"] + table["failed"]).groupby([table["noise"], table["noise_rate"]]).max()
+    low, high = runs.min(), runs.max()
+    seeds = f"{low} runs (seeds)" if low == high else f"{low} to {high} runs (seeds)"
+    return (
+        f"Early stopping on {dataset}: mean ± standard deviation over {seeds} for each noise. "
+        f"The oracle keeps the record of highest test accuracy: an upper bound, not a method. Data: {source}."
+    )
