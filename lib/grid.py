@@ -19,8 +19,9 @@ import argparse
 import itertools
 import logging
 import sys
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -92,6 +93,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | N
             cwd=notebook.parent,
             progress_bar=False,
             kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],
         )
     except papermill.PapermillExecutionError as error:
         return f"{error.ename}: {error.evalue}"
@@ -117,36 +119,28 @@ def run(grid: Grid, processes: int) -> dict[str, str]:
     if not missing:
         return {}
     failures: dict[str, str] = {}
+    waiting, running = deque(missing), {}
     # New processes, not forks: a fork would inherit threads of torch that do not survive it.
-    pool = ProcessPoolExecutor(min(processes, len(missing)), mp_context=get_context("spawn"))
-    try:
-        futures = {pool.submit(execute_run, grid.notebook, experiment): experiment for experiment in missing}
-        for future in _watched(futures):
-            if (failure := future.exception() or future.result()) is not None:
-                failures[futures[future].name] = str(failure)
-    except KeyboardInterrupt:
-        pool.shutdown(cancel_futures=True)
-        raise
-    pool.shutdown()
+    with (
+        ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
+        tqdm(total=sum(experiment.records for experiment in missing), unit="record") as bar,
+    ):
+        ended = records = 0
+        while waiting or running:
+            # Handed out one by one: after Ctrl-C ends the notebooks, none may follow.
+            while waiting and len(running) < processes:
+                experiment = waiting.popleft()
+                running[pool.submit(execute_run, grid.notebook, experiment)] = experiment
+            done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+            for future in done:
+                experiment = running.pop(future)
+                ended, records = ended + 1, records + experiment.records
+                if failure := future.exception() or future.result():
+                    failures[experiment.name] = str(failure)
+            bar.set_postfix_str(f"{ended} of {len(missing)} runs", refresh=False)
+            bar.n = records + sum(_lines(experiment) for experiment in running.values())
+            bar.refresh()
     return failures
-
-
-def _watched(futures: dict[Future, Experiment]) -> Iterator[Future]:
-    """Each future as it ends, while a bar shows the records written so far."""
-    pending = set(futures)
-    total = sum(experiment.records for experiment in futures.values())
-    before = {experiment.name: _lines(experiment) for experiment in futures.values()}
-    with tqdm(total=total, unit="record") as bar:
-        while pending:
-            done, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
-            yield from done
-            written = 0
-            for future, experiment in futures.items():
-                lines = _lines(experiment)
-                begun_anew = lines != before[experiment.name] or future.done()
-                written += lines if begun_anew else 0
-            bar.set_postfix_str(f"{len(futures) - len(pending)} of {len(futures)} runs")
-            bar.update(written - bar.n)
 
 
 def _lines(experiment: Experiment) -> int:

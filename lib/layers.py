@@ -53,6 +53,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
+def check_layer(model: nn.Module, layer: str) -> None:
+    """Raise ParameterError, with the closest match, unless the name is that of a module of the network."""
+    check_choice("layer", layer, [name for name, _ in model.named_modules() if name])
+
+
 @contextmanager
 def captured(model: nn.Module, layer: str) -> Iterator[list[torch.Tensor]]:
     """Collect the outputs of the named module in a list, one tensor a forward pass, while inside.
@@ -60,15 +65,14 @@ def captured(model: nn.Module, layer: str) -> Iterator[list[torch.Tensor]]:
     Each is detached and of shape (n, neurons): maps (n, channels, ...) are averaged over their positions.
     Raises ParameterError for a name that is no module of the network.
     """
-    modules = dict(model.named_modules())
-    check_choice("cnd_layer", layer, [name for name in modules if name])
+    check_layer(model, layer)
     outputs: list[torch.Tensor] = []
 
     def keep(_module, _inputs, output):
         maps = output.detach()
         outputs.append(maps.flatten(2).mean(dim=2) if maps.ndim > 2 else maps)
 
-    hook = modules[layer].register_forward_hook(keep)
+    hook = model.get_submodule(layer).register_forward_hook(keep)
     try:
         yield outputs
     finally:

@@ -19,7 +19,6 @@ from lib.grid import NOTEBOOKS, execute
 from lib.parameters import ROOT
 from lib.runs import ARGS
 
-_STEPS = ("idea", "summary_tables", "summary_figures", "report")
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -71,12 +70,13 @@ def convert(notebook: Path, page: Path) -> None:
     part.replace(page)
 
 
-def build(runs: str, figures: str) -> Path:
+def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
     """Execute the summary notebooks on the runs that are there and write the report.
 
     Args:
         runs: folder of the run folders; relative paths start at the project root.
         figures: folder for tables, figures and `report.html`.
+        idea_epochs: length of the training that the idea is shown on.
 
     Returns:
         Path of the report.
@@ -88,12 +88,17 @@ def build(runs: str, figures: str) -> Path:
     if not any((ROOT / runs).glob(f"*/{ARGS}")):
         raise FileNotFoundError(f"no runs in {runs!r}: run `make demo` or `make news` first")
     folder = ROOT / figures
-    parameters = {"runs_folder": runs, "figures_folder": figures}
+    summary = {"runs_folder": runs, "figures_folder": figures}
+    steps = {
+        "idea": {"epochs": idea_epochs, "figures_folder": figures},
+        "summary_tables": summary,
+        "summary_figures": summary,
+        "report": summary,
+    }
     with tempfile.TemporaryDirectory() as scratch:
-        for name in tqdm(_STEPS, unit="notebook", desc="report"):
+        for name, parameters in tqdm(steps.items(), unit="notebook", desc="report"):
             executed = Path(scratch) / f"{name}.ipynb"
-            asked = {"figures_folder": figures} if name == "idea" else parameters
-            failure = execute(NOTEBOOKS / executed.name, executed, asked)
+            failure = execute(NOTEBOOKS / executed.name, executed, parameters)
             if failure:
                 raise RuntimeError(f"{executed.name} failed: {failure}")
         convert(executed, folder / "report.html")

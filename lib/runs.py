@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from lib.data import Dataset
-from lib.parameters import ROOT, Experiment
+from lib.parameters import ROOT, Experiment, ParameterError
 from lib.samples import Samples
 from lib.signals import Measurement
 
@@ -51,10 +51,14 @@ class Run:
     def find(cls, experiment: Experiment) -> "Run | None":
         """The finished run of an experiment, or None. Raises FileExistsError if its folder holds another one."""
         folder = experiment.folder
-        if not (folder / ARGS).exists():
+        try:
+            stored = Experiment.read(folder / ARGS)
+        except (FileNotFoundError, json.JSONDecodeError):
             return None
-        if not Experiment.read(folder / ARGS).same_run(experiment):
-            raise FileExistsError(f"{folder}: holds the run of other parameters, remove it or name other runs_folder")
+        except (ParameterError, KeyError) as error:
+            raise FileExistsError(f"{folder}: holds a run of another version of this code ({error})") from error
+        if not stored.same_run(experiment):
+            raise FileExistsError(f"{folder}: holds a run of other parameters; remove it or name another runs_folder")
         return cls(experiment, folder) if unfinished(folder) is None else None
 
     @property
@@ -160,7 +164,7 @@ def environment(device: str) -> dict[str, str | None]:
 def read_performances(folder: Path) -> pd.DataFrame:
     """The records of a run folder; a last line that a crash cut short is left out."""
     text = (Path(folder) / PERFORMANCES).read_text()
-    header, *lines = text[: text.rfind("\n") + 1].splitlines() or [""]
+    header, *lines = text[: text.rfind("\n") + 1].splitlines() or ["record,epoch"]
     columns = header.split(",")
     rows = [[float(value) for value in line.split(",")] for line in lines]
     return pd.DataFrame(rows, columns=columns).astype({"record": int})
@@ -170,12 +174,13 @@ def unfinished(folder: Path) -> str | None:
     """Why a run folder holds no finished run; None where it does."""
     folder = Path(folder)
     try:
-        experiment = Experiment.from_dict(json.loads((folder / ARGS).read_text())["parameters"])
+        parameters = json.loads((folder / ARGS).read_text())["parameters"]
+        expected = parameters["epochs"] * parameters["records_per_epoch"]
         recorded = len(read_performances(folder)) if (folder / PERFORMANCES).exists() else 0
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{type(error).__name__}: {error}"
-    if recorded != experiment.records:
-        return f"unfinished: {recorded} of {experiment.records} records"
+        return f"broken: {type(error).__name__}: {error}"
+    if recorded != expected:
+        return f"unfinished: {recorded} of {expected} records"
     return None if (folder / WEIGHTS).exists() else f"unfinished: no {WEIGHTS}"
 
 

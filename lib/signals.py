@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from lib.cnd import neuron_divergence
 from lib.data import Dataset
-from lib.layers import captured, evaluating, last_hidden_layer
+from lib.layers import captured, check_layer, evaluating, last_hidden_layer
 from lib.losses import LOSSES
 from lib.parameters import Experiment
 from lib.predictions import changes
@@ -32,20 +32,27 @@ class Recorder:
     Columns: train_loss, train_accuracy (measured training samples, labels as given), test_accuracy,
     corrupted_accuracy_given and corrupted_accuracy_true (corrupted measured samples against the given and the
     true labels; memorization is the rise of the first), then one column for each criterion asked for.
-    Accuracies are shares in [0, 1]; losses and log-likelihoods are in nats.
+    Accuracies are shares in [0, 1]; losses and log-likelihoods are in nats. Raises ParameterError for a `cnd_layer`
+    that the network lacks.
     """
 
     def __init__(self, experiment: Experiment, dataset: Dataset, samples: Samples, model: nn.Module):
         self.experiment, self.dataset, self.samples, self.model = experiment, dataset, samples, model
         self.layer = experiment.cnd_layer or last_hidden_layer(model, dataset.x_train)
+        check_layer(model, self.layer)
         self._previous: torch.Tensor | None = None
 
     def record(self) -> Measurement:
-        """Measure the network as it is now. Raises ParameterError for a `cnd_layer` that it lacks."""
+        """Measure the network as it is now. Raises FloatingPointError where its outputs are not finite."""
         asked = self.experiment.criteria
         part = self.samples.measured
         with captured(self.model, self.layer) as outputs:
             logits = self._logits(self.dataset.x_train, part.rows)
+        if not torch.isfinite(logits).all():
+            raise FloatingPointError(
+                "outputs of the network are no longer finite: training diverged, "
+                f"lower learning_rate={self.experiment.learning_rate}"
+            )
         predicted = logits.argmax(dim=1)
         values = {
             "train_loss": LOSSES[self.experiment.loss](logits, part.given).item(),

@@ -7,6 +7,7 @@ that begins by falling is not stopped at once (a signal that never rises has its
 """
 
 import math
+import numbers
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -68,7 +69,7 @@ class EarlyStopping:
     def __init__(self, mode: str, window: int, patience: int):
         check_choice("mode", mode, ["max", "min"])
         for name, value in (("window", window), ("patience", patience)):
-            if value < 1:
+            if not isinstance(value, numbers.Integral) or value < 1:
                 raise ParameterError(f"{name}={value!r}: must be an integer of at least 1")
         self.window, self.patience = window, patience
         self.record: int | None = None

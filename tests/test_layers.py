@@ -1,0 +1,66 @@
+import pytest
+import torch
+from torch import nn
+
+from lib.layers import last_hidden_layer, pre_activations
+from lib.models import mlp, news_mlp, small_cnn
+from lib.parameters import ParameterError
+
+
+class OutOfOrder(nn.Module):
+    """Defines its layers in another order than it uses them, and calls one function of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.classifier = nn.Linear(6, 3)
+        self.second = nn.Linear(5, 6)
+        self.first = nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.classifier(torch.tanh(self.second(torch.relu(self.first(x)))))
+
+
+def test_last_hidden_layer_follows_the_forward_pass_not_the_definition():
+    assert last_hidden_layer(OutOfOrder(), torch.randn(2, 4)) == "second"
+
+
+@pytest.mark.parametrize(
+    ("builder", "shape", "width"), [(mlp, (1, 8, 8), 512), (small_cnn, (1, 8, 8), 128), (news_mlp, (16, 20), 300)]
+)
+def test_pre_activations_of_the_study_networks(builder, shape, width):
+    model = builder(shape, 5)
+    assert pre_activations(model, torch.randn(7, *shape)).shape == (7, width)
+
+
+def test_pre_activations_are_the_input_of_the_activation_function():
+    model = OutOfOrder()
+    x = torch.randn(9, 4)
+    expected = model.second(torch.relu(model.first(x)))
+    assert torch.allclose(pre_activations(model, x, batch_size=2), expected)
+    assert torch.allclose(pre_activations(model, x, "first"), model.first(x))
+
+
+def test_maps_are_averaged_over_positions():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+    x = torch.randn(5, 3, 8, 8)
+    assert torch.allclose(pre_activations(model, x), model[0](x).mean(dim=(2, 3)), atol=1e-6)
+
+
+def test_the_model_is_left_as_it_was():
+    model = news_mlp((16, 20), 5, dropout=0.5).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    values = pre_activations(model, torch.randn(8, 16, 20))
+    assert model.training
+    assert not values.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_an_unknown_layer_is_an_error_with_the_closest_name():
+    with pytest.raises(ParameterError, match=r"layer='secnd': .* did you mean 'second'"):
+        pre_activations(OutOfOrder(), torch.randn(2, 4), "secnd")
+
+
+def test_a_network_without_a_hidden_layer():
+    with pytest.raises(ParameterError, match="must have a hidden linear or convolutional layer"):
+        pre_activations(nn.Linear(3, 2), torch.randn(2, 3))

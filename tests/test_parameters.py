@@ -1,0 +1,115 @@
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.data import LOADERS
+from lib.losses import LOSSES
+from lib.models import NETWORKS
+from lib.parameters import CHOICES, Experiment, ParameterError
+
+WRONG = [
+    ({"dataset": "digit"}, "dataset='digit': must be one of digits, news; did you mean 'digits'?"),
+    ({"noise": "asymetric"}, "noise='asymetric': must be one of none, symmetric, pair; did you mean 'symmetric'?"),
+    ({"noise_rate": 1.0}, "noise_rate=1.0: must be a number in [0, 1)"),
+    ({"noise_rate": -0.1}, "noise_rate=-0.1: must be a number in [0, 1)"),
+    ({"noise_rate": float("nan")}, "noise_rate=nan: must be a number in [0, 1)"),
+    ({"noise_rate": "0.4"}, "noise_rate='0.4': must be a number in [0, 1)"),
+    ({"noise": "none", "noise_rate": 0.2}, "noise_rate=0.2: must be 0 where noise='none'"),
+    ({"window": 0}, "window=0: must be an integer of at least 1"),
+    ({"window": 101}, "window=101: must be at most the 100 records of the run"),
+    ({"patience": True}, "patience=True: must be an integer of at least 1"),
+    ({"cnd_quantile": 1.2}, "cnd_quantile=1.2: must be a number in [0, 1]"),
+    ({"seed": -1}, "seed=-1: must be an integer in [0, 2^32)"),
+    ({"epochs": 2.5}, "epochs=2.5: must be an integer of at least 1"),
+    ({"learning_rate": 0}, "learning_rate=0.0: must be a finite number above 0"),
+    ({"criteria": "cnd"}, "criteria='cnd': must be a list of names"),
+    ({"criteria": ["cdn"]}, "did you mean 'cnd'?"),
+    ({"criteria": ["cnd", "cnd"]}, "each may be named once"),
+    ({"criteria": ["validation_accuracy_clean"]}, "validation_share=0.0: must be above 0"),
+    ({"optimizer": "adam", "momentum": 0.9}, "momentum=0.9: must be 0 where optimizer='adam'"),
+    ({"device": "gpu"}, "device='gpu': must be cpu, cuda or cuda:N"),
+    ({"dtype": "float16"}, "did you mean"),
+    ({"learning_rat": 0.1}, "unknown parameter learning_rat=0.1: did you mean 'learning_rate'?"),
+    ({"data_folder": ""}, "data_folder='': must be the path of a folder"),
+    ({"cnd_bins": 1}, "cnd_bins=1: must be an integer of at least 2"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "message"), WRONG)
+def test_wrong_values_give_one_line_that_names_parameter_value_and_what_is_allowed(parameters, message):
+    with pytest.raises(ParameterError) as error:
+        Experiment.from_dict(parameters)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_field_is_described():
+    documented = Experiment.__doc__
+    assert all(field.name in documented for field in dataclasses.fields(Experiment))
+
+
+def test_allowed_names_are_those_that_exist():
+    assert sorted(CHOICES["dataset"]) == sorted(LOADERS)
+    assert sorted(CHOICES["network"]) == sorted(NETWORKS)
+    assert sorted(CHOICES["loss"]) == sorted(LOSSES)
+
+
+def test_args_json_reads_back_equal(tmp_path):
+    experiment = Experiment(noise="pair", noise_rate=0.3, criteria=["cnd"], learning_rate=1e-5)
+    args = tmp_path / "args.json"
+    args.write_text(json.dumps({"parameters": experiment.parameters()}))
+    assert Experiment.read(args) == experiment
+
+
+@given(
+    rate=st.floats(0, 1, exclude_max=True),
+    seed=st.integers(0, 2**32 - 1),
+    epochs=st.integers(5, 500),
+    criteria=st.lists(st.sampled_from(["cnd", "prediction_changes"]), unique=True),
+)
+def test_any_experiment_survives_the_way_through_json(rate, seed, epochs, criteria):
+    experiment = Experiment(noise_rate=rate, seed=seed, epochs=epochs, criteria=criteria)
+    again = Experiment.from_dict(json.loads(json.dumps(experiment.parameters())))
+    assert again == experiment
+    assert again.name == experiment.name
+
+
+def test_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Experiment().seed = 3
+
+
+def test_name_is_stable_and_follows_the_content():
+    assert Experiment().name == "digits-symmetric0.4-mlp-seed0-44136fa3"
+    in_new_process = subprocess.run(
+        [sys.executable, "-c", "from lib.parameters import Experiment; print(Experiment(seed=7, dropout=.5).name)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert Experiment(seed=7, dropout=0.5).name == in_new_process
+    assert Experiment(runs_folder="elsewhere", data_folder="there").name == Experiment().name
+    others = [Experiment(**{name: value}).name for name, value in (("seed", 1), ("cnd_quantile", 0.1), ("threads", 2))]
+    assert len({Experiment().name, *others}) == 4
+
+
+def test_from_cell_takes_the_parameters_and_ignores_the_rest():
+    cell = {"noise": "pair", "noise_rate": 0.2, "criteria": ["cnd"], "_": 3, "_i1": "x", "In": ["x"], "json": json}
+    assert Experiment.from_cell(cell) == Experiment(noise="pair", noise_rate=0.2, criteria=("cnd",))
+
+
+def test_from_cell_refuses_a_misspelt_parameter():
+    with pytest.raises(ParameterError, match="did you mean 'noise_rate'"):
+        Experiment.from_cell({"noise_rat": 0.2})
+
+
+def test_whole_numbers_are_numbers_and_numpy_scalars_too():
+    import numpy as np
+
+    assert Experiment(learning_rate=1).learning_rate == 1.0
+    assert Experiment(seed=np.int64(3), noise_rate=np.float32(0.5)) == Experiment(seed=3, noise_rate=0.5)

@@ -1,0 +1,75 @@
+"""What is stated in two places agrees."""
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+
+import nbformat
+import pytest
+import yaml
+
+from lib.parameters import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINNED = dict(
+    requirement.split("==") for requirement in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+)
+IMPORT_NAMES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "jupyterlab": "jupyterlab", "ipykernel": "IPython"}
+
+
+def test_environment_yml_takes_its_dependencies_from_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip, packages = environment["dependencies"]
+    assert python.removeprefix("python=") == PROJECT["requires-python"].removeprefix(">=")
+    assert pip == "pip"
+    assert packages == {"pip": ["--editable .[test]"]}
+
+
+@pytest.mark.parametrize("name", sorted(PINNED))
+def test_the_environment_is_the_one_stated(name):
+    assert importlib.metadata.version(name).split("+")[0] == PINNED[name]
+
+
+def imported_packages():
+    sources = {path: path.read_text() for folder in ("lib", "tests") for path in (ROOT / folder).rglob("*.py")}
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        sources[path] = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    for path, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                yield from ((path.name, alias.name.split(".")[0]) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield path.name, node.module.split(".")[0]
+
+
+def test_every_import_is_a_stated_dependency():
+    stated = {IMPORT_NAMES.get(name, name) for name in PINNED} | {"lib"} | set(sys.stdlib_module_names)
+    assert {(file, package) for file, package in imported_packages() if package not in stated} == set()
+
+
+def test_targets_named_in_the_readme_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text()))
+    assert {"demo", "test", "lab", "news", "report"} <= named <= targets
+
+
+def test_files_named_in_the_readme_exist():
+    readme = (ROOT / "README.md").read_text()
+    named = re.findall(r"`((?:lib|notebooks|slurm|figures|tests)/[\w./-]+)`|\]\(([\w./-]+)\)", readme)
+    paths = {first or second for first, second in named}
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists() and path != "figures/report.html"] == []
+
+
+def test_the_readme_states_the_parameters_of_the_final_simulations():
+    news = yaml.safe_load((ROOT / "slurm" / "news.yaml").read_text())["parameters"]
+    row = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| NEWS |"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:4] == [str(news["patience"]), str(news["window"]), f"{100 * news['cnd_quantile']:.0f} %"]
+
+
+def test_modules_stay_small():
+    assert [path.name for path in (ROOT / "lib").glob("*.py") if len(path.read_text().splitlines()) > 300] == []

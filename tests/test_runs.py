@@ -1,0 +1,115 @@
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import runs
+from lib.parameters import Experiment
+from lib.runs import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Run
+
+
+@pytest.fixture
+def folder(runs_folder, tmp_path):
+    """A copy of the finished runs that a test may break."""
+    return shutil.copytree(runs_folder, tmp_path / "runs")
+
+
+def first_run(folder):
+    return sorted(folder.iterdir())[0]
+
+
+def test_load_gives_one_tidy_table(runs_folder):
+    table = runs.load(runs_folder)
+    assert len(table) == 4 * 3
+    assert set(table.groupby("run").size()) == {3}
+    assert {"noise", "noise_rate", "seed", "source", "record", "epoch", "test_accuracy", "cnd"} <= set(table.columns)
+    assert sorted(table["seed"].unique()) == [0, 1]
+    assert table.attrs["skipped"] == {}
+
+
+def test_args_say_what_a_result_depends_on(runs_folder):
+    args = json.loads((first_run(runs_folder) / ARGS).read_text())
+    assert {"python", "torch", "numpy", "commit", "device"} <= set(args["environment"])
+    assert args["data"]["train_samples"] == 1257 - 126
+    assert args["data"]["realised_noise_rate"] == pytest.approx(args["parameters"]["noise_rate"], abs=0.03)
+    assert Experiment.read(first_run(runs_folder) / ARGS).name == first_run(runs_folder).name
+
+
+def test_a_run_folder_holds_what_it_should(runs_folder):
+    files = {path.name for path in first_run(runs_folder).iterdir()}
+    assert files == {ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS}
+    log = (first_run(runs_folder) / LOG).read_text()
+    assert "record 3: " in log
+    assert "s an epoch" in log
+
+
+def test_the_table_of_a_run_is_its_part_of_the_whole(runs_folder):
+    found = Run.find(Experiment.read(first_run(runs_folder) / ARGS))
+    whole = runs.load(runs_folder)
+    part = whole[whole["run"] == found.folder.name].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found.table, part)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda run: (run / WEIGHTS).unlink(), "unfinished: no weights.pt"),
+        (lambda run: (run / PERFORMANCES).unlink(), "unfinished: 0 of 3 records"),
+        (lambda run: (run / PERFORMANCES).write_text(""), "unfinished: 0 of 3 records"),
+        (lambda run: (run / PERFORMANCES).write_text("record,epoch\n1,x\n2,1.0\n3,1.0\n"), "broken: ValueError"),
+        (lambda run: (run / PERFORMANCES).write_text("record,epoch\n1,1.0,7.0\n"), "broken: ValueError"),
+        (lambda run: (run / ARGS).write_text('{"parameters": {'), "broken: JSONDecodeError"),
+        (lambda run: (run / ARGS).write_text("[]"), "broken: TypeError"),
+    ],
+)
+def test_a_broken_or_unfinished_run_is_named_and_skipped(folder, damage, reason):
+    broken = first_run(folder)
+    damage(broken)
+    with pytest.warns(UserWarning, match=f"run {broken.name} skipped: {reason}"):
+        table = runs.load(folder)
+    assert table["run"].nunique() == 3
+    assert table.attrs["skipped"][broken.name].startswith(reason)
+
+
+def test_a_record_line_cut_short_is_left_out(folder):
+    performances = first_run(folder) / PERFORMANCES
+    whole = runs.read_performances(performances.parent)
+    performances.write_text(performances.read_text()[:-20])
+    pd.testing.assert_frame_equal(runs.read_performances(performances.parent), whole.iloc[:-1])
+
+
+def test_numbers_are_read_back_to_the_last_bit(folder):
+    performances = first_run(folder) / PERFORMANCES
+    values = np.random.default_rng(0).normal(size=100)
+    lines = "\n".join(f"{i},{value!r}" for i, value in enumerate(values.tolist(), 1))
+    performances.write_text(f"record,epoch\n{lines}\n")
+    assert np.array_equal(runs.read_performances(performances.parent)["epoch"], values)
+
+
+def test_no_runs_at_all(tmp_path):
+    table = runs.load(tmp_path)
+    assert table.empty
+    assert "run" in table.columns
+
+
+def test_a_folder_with_other_parameters_is_not_touched(folder):
+    args = first_run(folder) / ARGS
+    experiment = Experiment.from_dict(json.loads(args.read_text())["parameters"] | {"runs_folder": str(folder)})
+    assert Run.find(experiment).folder == args.parent
+    description = json.loads(args.read_text())
+    description["parameters"]["learning_rate"] = 7.0
+    args.write_text(json.dumps(description))
+    with pytest.raises(FileExistsError, match="holds a run of other parameters"):
+        Run.find(experiment)
+    description["parameters"]["of_the_future"] = 1
+    args.write_text(json.dumps(description))
+    with pytest.raises(FileExistsError, match="another version"):
+        Run.find(experiment)
+
+
+def test_the_run_of_a_dataset_that_is_not_registered_here_can_be_read(folder):
+    args = first_run(folder) / ARGS
+    args.write_text(args.read_text().replace('"dataset": "digits"', '"dataset": "own"'))
+    assert "own" in set(runs.load(folder)["dataset"])

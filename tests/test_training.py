@@ -1,0 +1,214 @@
+import dataclasses
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lib import data, layers, models, training
+from lib.cnd import neuron_divergence
+from lib.parameters import CHOICES, Experiment, ParameterError
+from lib.runs import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Run
+from lib.samples import draw
+from lib.training import run
+
+
+def test_the_same_experiment_twice_gives_identical_bytes(tmp_path, tiny):
+    folders = []
+    for place in ("first", "second"):
+        torch.manual_seed(len(folders))  # the caller's random state has no say
+        torch.rand(3)
+        folders.append(run(Experiment(runs_folder=str(tmp_path / place), dropout=0.2, **tiny)).folder)
+    for name in (PERFORMANCES, DIVERGENCE):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    weights = [torch.load(folder / WEIGHTS, weights_only=True) for folder in folders]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_another_seed_gives_other_numbers(tmp_path, tiny):
+    first, second = (run(Experiment(runs_folder=str(tmp_path), seed=seed, **tiny)) for seed in (0, 1))
+    assert not first.performances.equals(second.performances)
+
+
+def test_recorded_numbers_are_those_of_the_final_network(tmp_path, tiny):
+    experiment = Experiment(runs_folder=str(tmp_path), **tiny)
+    finished = run(experiment)
+    last = finished.performances.iloc[-1]
+    dataset = data.load(experiment)
+    samples = draw(experiment, dataset)
+    network = models.build(experiment, (1, 8, 8), 10)
+    network.load_state_dict(finished.weights())
+    network.eval()
+    part = samples.train
+
+    def accuracy(x, labels):
+        with torch.no_grad():
+            return (network(x).argmax(dim=1) == labels).double().mean().item()
+
+    wrong = part.corrupted
+    x = dataset.x_train
+    assert last["test_accuracy"] == accuracy(dataset.x_test, dataset.y_test)
+    assert last["train_accuracy"] == accuracy(x[part.rows], part.given)
+    assert last["corrupted_accuracy_given"] == accuracy(x[part.rows[wrong]], part.given[wrong])
+    assert last["corrupted_accuracy_true"] == accuracy(x[part.rows[wrong]], part.true[wrong])
+    assert last["known_polluted_accuracy"] == accuracy(x[samples.probe.rows], samples.probe.given)
+    assert last["validation_accuracy_noisy"] == accuracy(x[samples.validation.rows], samples.validation.given)
+    assert last["validation_accuracy_clean"] == accuracy(x[samples.validation.rows], samples.validation.true)
+    with torch.no_grad():
+        logits, polluted = network(x[part.rows]), network(x[samples.probe.rows])
+    log_likelihood = polluted.log_softmax(dim=1).gather(1, samples.probe.given[:, None]).mean().item()
+    assert last["known_polluted_log_likelihood"] == pytest.approx(log_likelihood, abs=1e-6)
+    as_labelled = logits.argmax(dim=1) == part.given
+    z = layers.pre_activations(network, x[part.rows[as_labelled]])
+    bits = neuron_divergence(z, part.given[as_labelled], 10).numpy()
+    assert np.allclose(finished.divergence[-1], bits, atol=0.02)
+    assert last["cnd"] == pytest.approx(np.quantile(finished.divergence[-1], 0.9), abs=1e-6)
+
+
+def test_prediction_changes_start_with_the_second_record(runs_folder):
+    run_ = Run.find(Experiment.read(next(runs_folder.iterdir()) / ARGS))
+    changes = run_.performances["prediction_changes"]
+    assert np.isnan(changes[0])
+    assert changes[1:].between(0, 1).all()
+
+
+def test_records_within_an_epoch(tmp_path):
+    finished = run(Experiment(runs_folder=str(tmp_path), epochs=2, records_per_epoch=4, criteria=["cnd"]))
+    epochs = finished.performances["epoch"]
+    assert len(epochs) == 8
+    assert epochs[3] == 1
+    assert epochs[7] == 2
+    assert np.allclose(epochs, np.arange(1, 9) / 4, atol=0.03)
+
+
+def test_only_what_is_asked_for_is_recorded(tmp_path):
+    finished = run(Experiment(runs_folder=str(tmp_path), epochs=5, criteria=["prediction_changes"]))
+    assert "cnd" not in finished.performances
+    assert not (finished.folder / DIVERGENCE).exists()
+
+
+def test_a_network_of_the_users_own_needs_no_change(tmp_path, monkeypatch):
+    class Own(nn.Module):
+        def __init__(self, classes):
+            super().__init__()
+            self.encoder = nn.Linear(64, 40)
+            self.head = nn.Linear(40, classes)
+
+        def forward(self, x):
+            return self.head(torch.tanh(self.encoder(x.flatten(1))))
+
+    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
+    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
+    models.register("own", lambda shape, classes, dropout: Own(classes))
+    finished = run(Experiment(runs_folder=str(tmp_path), network="own", epochs=2, window=1))
+    assert finished.divergence.shape == (2, 40)
+    assert "CND at layer 'encoder'" in (finished.folder / LOG).read_text()
+
+
+@pytest.mark.parametrize("settings", [{"loss": "mean_absolute_error"}, {"optimizer": "adam", "learning_rate": 1e-3}])
+def test_losses_and_optimizers_learn(tmp_path, settings):
+    finished = run(Experiment(runs_folder=str(tmp_path), noise="none", noise_rate=0, epochs=8, **settings))
+    losses = finished.performances["train_loss"]
+    assert losses.iloc[-1] < losses[0] - 0.1
+
+
+def test_momentum_and_weight_decay_reach_the_optimizer(tmp_path):
+    accuracies = {
+        name: run(Experiment(runs_folder=str(tmp_path), epochs=5, **settings)).performances["train_loss"].iloc[-1]
+        for name, settings in {"plain": {}, "momentum": {"momentum": 0.9}, "decay": {"weight_decay": 0.1}}.items()
+    }
+    assert len(set(accuracies.values())) == 3
+
+
+def test_bfloat16(tmp_path):
+    finished = run(Experiment(runs_folder=str(tmp_path), dtype="bfloat16", noise="none", noise_rate=0, epochs=8))
+    assert finished.performances["test_accuracy"].iloc[-1] > 0.5
+
+
+def test_a_finished_run_is_read_not_run_again(tmp_path, monkeypatch, tiny):
+    experiment = Experiment(runs_folder=str(tmp_path), **tiny)
+    first = run(experiment)
+    monkeypatch.setattr(training, "_train", None)
+    assert run(experiment) == first
+
+
+def test_the_callers_settings_come_back(tmp_path, tiny):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    run(Experiment(runs_folder=str(tmp_path), threads=2, **tiny))
+    assert torch.equal(torch.rand(2), expected)
+    assert torch.get_num_threads() == 1
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"cnd_layer": "4"}, "layer='4': must be one of 0, 1"),
+        ({"records_per_epoch": 50}, "records_per_epoch=50: must be at most the 21 batches of an epoch"),
+        ({"probe_size": 5000}, "probe_size=5000: must be an integer in [1, 1257], the training samples"),
+        ({"device": "cuda:7"}, "device='cuda:7': must be cpu here"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_before_anything_is_written(tmp_path, monkeypatch, parameters, message):
+    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
+    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    models.register("own", lambda s, k, p: nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.Tanh(), nn.Linear(9, k)))
+    if "cnd_layer" in parameters:
+        parameters = parameters | {"network": "own"}
+    with pytest.raises(ParameterError) as error:
+        run(Experiment(runs_folder=str(tmp_path / "runs"), **parameters))
+    assert message in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_training_that_diverges_says_so(tmp_path):
+    experiment = Experiment(runs_folder=str(tmp_path), learning_rate=1e9, epochs=5)
+    with pytest.raises(FloatingPointError, match=r"lower learning_rate=1000000000\.0"):
+        run(experiment)
+    assert "training diverged" in (experiment.folder / LOG).read_text()
+    assert Run.find(experiment) is None
+
+
+def test_an_interrupted_run_leaves_whole_lines_and_starts_anew(tmp_path, monkeypatch, tiny):
+    experiment = Experiment(runs_folder=str(tmp_path), **tiny)
+    record = training.Recorder.record
+
+    def interrupted_at_the_second(self, taken=[]):  # noqa: B006
+        taken.append(1)
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+        return record(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Recorder, "record", interrupted_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            run(experiment)
+    assert (experiment.folder / PERFORMANCES).read_text().count("\n") == 2
+    assert not logging.getLogger("lib").handlers
+    whole = run(experiment)
+    assert len(whole.performances) == 3
+    elsewhere = run(dataclasses.replace(experiment, runs_folder=str(tmp_path / "other")))
+    assert whole.performances.equals(elsewhere.performances)
+
+
+def test_news_trains_on_the_real_corpus(newsgroups_folder, tmp_path):
+    experiment = Experiment(
+        dataset="news",
+        data_folder=str(newsgroups_folder),
+        runs_folder=str(tmp_path),
+        network="news_mlp",
+        optimizer="adam",
+        learning_rate=1e-4,
+        batch_size=128,
+        epochs=1,
+        window=1,
+        noise_rate=0.2,
+        validation_share=0.8,
+        signal_samples=500,
+        criteria=("cnd", "known_polluted_accuracy"),
+    )
+    assert run(experiment).performances["test_accuracy"].iloc[-1] > 0.5
