@@ -93,7 +93,8 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | N
             cwd=notebook.parent,
             progress_bar=False,
             kernel_name="python3",
-            extra_arguments=["--log-level=ERROR"],
+            extra_arguments=["--log-level=CRITICAL"],
+            shutdown_kernel="immediate",  # what matters is on disk by then
         )
     except papermill.PapermillExecutionError as error:
         return f"{error.ename}: {error.evalue}"

@@ -7,7 +7,6 @@ the file, else computed from the training posts alone: TF-IDF, truncated SVD, 30
 
 import hashlib
 import logging
-import os
 import re
 from pathlib import Path
 
@@ -28,33 +27,56 @@ _WORD = re.compile(r"\b\w\w+\b")
 _log = logging.getLogger("lib")
 
 
-def prepared(folder: Path, glove_file: str = "") -> dict[str, np.ndarray]:
-    """Pooled features, split and scaled; read from the cache, or computed and cached.
+def glove_path(glove_file: str) -> Path | None:
+    """The GloVe file that a parameter names; None where it is empty. Raises ParameterError where no file is there."""
+    if glove_file and not Path(glove_file).is_file():
+        raise ParameterError(f"glove_file={glove_file!r}: must be a GloVe text file, found none")
+    return Path(glove_file) if glove_file else None
+
+
+def file_name(glove: Path | None) -> str:
+    """Name of the prepared file, other for other word vectors."""
+    vectors = f"glove-{hashlib.sha256(str(glove.resolve()).encode()).hexdigest()[:8]}" if glove else "svd"
+    return f"news-{vectors}-{POSITIONS}x{DIMENSIONS}.npz"
+
+
+def compute(folder: Path, glove: Path | None = None) -> dict[str, np.ndarray]:
+    """Read the corpus, split it, and pool the word vectors.
 
     Args:
-        folder: where scikit-learn's cache of the corpus lies, or is downloaded to; the features are cached here.
-        glove_file: GloVe text file ("word v1 ... v300" a line); empty: vectors from the corpus.
+        folder: where scikit-learn's cache of the corpus lies, or is downloaded to.
+        glove: GloVe text file ("word v1 ... v300" a line); None: vectors from the training posts.
 
     Returns:
-        x_train, x_test: float32, shape (n, POSITIONS, DIMENSIONS), scaled to unit standard deviation over the
+        x_train, x_test: float16, shape (n, POSITIONS, DIMENSIONS), scaled to unit standard deviation over the
         training set; y_train, y_test: int64; classes; source.
 
     Raises:
-        ParameterError: for a GloVe file that is missing or of another width.
+        ParameterError: for a GloVe file of another width.
         OSError: where the corpus is absent and cannot be downloaded.
     """
-    glove = Path(glove_file) if glove_file else None
-    if glove and not glove.is_file():
-        raise ParameterError(f"glove_file={glove_file!r}: must be a GloVe text file, found none")
-    kind = f"glove-{hashlib.sha256(str(glove.resolve()).encode()).hexdigest()[:8]}" if glove else "svd"
-    cache = folder / f"news-{kind}-{POSITIONS}x{DIMENSIONS}.npz"
-    if cache.exists():
-        with np.load(cache) as stored:
-            features = dict(stored)
+    folder.mkdir(parents=True, exist_ok=True)
+    bunch = fetch_20newsgroups(data_home=folder, subset="all", shuffle=False)
+    classes, class_of_group = top_level_classes(bunch.target_names)
+    labels = class_of_group[bunch.target]
+    train, test = train_test_split(np.arange(len(labels)), test_size=0.3, stratify=labels, random_state=0)
+    train_texts, test_texts = ([bunch.data[i] for i in rows] for rows in (train, test))
+    _log.info("NEWS: word vectors of %d training posts", len(train))
+    if glove:
+        vocabulary, vectors = glove_vectors(glove, {word for text in train_texts for word in words(text)})
     else:
-        features = _compute(folder, glove)
-        _store(cache, features)
-    return {k: v.astype(np.float32) if k.startswith("x_") else v for k, v in features.items()}
+        vocabulary, vectors = corpus_vectors(train_texts, DIMENSIONS)
+    x_train, x_test = (pool(texts, vocabulary, vectors) for texts in (train_texts, test_texts))
+    scale = x_train.std()
+    origin = f"GloVe vectors {glove.name}" if glove else "TF-IDF + truncated SVD vectors of the training posts"
+    return {
+        "x_train": (x_train / scale).astype(np.float16),
+        "y_train": labels[train],
+        "x_test": (x_test / scale).astype(np.float16),
+        "y_test": labels[test],
+        "classes": np.array(classes),
+        "source": np.array(f"20 Newsgroups by date (scikit-learn), stratified 70/30 split, {origin}"),
+    }
 
 
 def top_level_classes(groups: list[str]) -> tuple[list[str], np.ndarray]:
@@ -117,39 +139,3 @@ def glove_vectors(glove: Path, known_words: set[str]) -> tuple[dict[str, int], n
     if widths != {DIMENSIONS}:
         raise ParameterError(f"glove_file={str(glove)!r}: must hold vectors of {DIMENSIONS} numbers, found {widths}")
     return vocabulary, np.stack(vectors)
-
-
-def _compute(folder: Path, glove: Path | None) -> dict[str, np.ndarray]:
-    folder.mkdir(parents=True, exist_ok=True)
-    bunch = fetch_20newsgroups(data_home=folder, subset="all", shuffle=False)
-    classes, class_of_group = top_level_classes(bunch.target_names)
-    labels = class_of_group[bunch.target]
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.3, stratify=labels, random_state=0)
-    train_texts, test_texts = ([bunch.data[i] for i in rows] for rows in (train, test))
-    _log.info("NEWS: word vectors of %d training posts", len(train))
-    if glove:
-        vocabulary, vectors = glove_vectors(glove, {word for text in train_texts for word in words(text)})
-    else:
-        vocabulary, vectors = corpus_vectors(train_texts, DIMENSIONS)
-    x_train, x_test = (pool(texts, vocabulary, vectors) for texts in (train_texts, test_texts))
-    scale = x_train.std()
-    origin = f"GloVe vectors {glove.name}" if glove else "TF-IDF + truncated SVD vectors of the training posts"
-    return {
-        "x_train": (x_train / scale).astype(np.float16),
-        "y_train": labels[train],
-        "x_test": (x_test / scale).astype(np.float16),
-        "y_test": labels[test],
-        "classes": np.array(classes),
-        "source": np.array(f"20 Newsgroups by date (scikit-learn), stratified 70/30 split, {origin}"),
-    }
-
-
-def _store(cache: Path, features: dict[str, np.ndarray]) -> None:
-    """Write the cache whole or not at all; a folder that may not be written costs time, not the run."""
-    part = cache.with_name(f"{cache.name}.{os.getpid()}.part.npz")
-    try:
-        np.savez(part, **features)
-        part.replace(cache)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        _log.warning("NEWS: features not cached, they will be computed again: %s", error)

@@ -7,8 +7,10 @@ import argparse
 import sys
 import tempfile
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from IPython.display import HTML
@@ -88,20 +90,25 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
     if not any((ROOT / runs).glob(f"*/{ARGS}")):
         raise FileNotFoundError(f"no runs in {runs!r}: run `make demo` or `make news` first")
     folder = ROOT / figures
+    idea = {"epochs": idea_epochs, "figures_folder": figures}
     summary = {"runs_folder": runs, "figures_folder": figures}
-    steps = {
-        "idea": {"epochs": idea_epochs, "figures_folder": figures},
-        "summary_tables": summary,
-        "summary_figures": summary,
-        "report": summary,
-    }
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, parameters in tqdm(steps.items(), unit="notebook", desc="report"):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ThreadPoolExecutor(2) as pool,
+        tqdm(total=4, unit="notebook", desc="report") as bar,
+    ):
+
+        def step(name: str, parameters: dict[str, Any]) -> Path:
             executed = Path(scratch) / f"{name}.ipynb"
             failure = execute(NOTEBOOKS / executed.name, executed, parameters)
             if failure:
                 raise RuntimeError(f"{executed.name} failed: {failure}")
-        convert(executed, folder / "report.html")
+            bar.update()
+            return executed
+
+        # The report shows what the others write.
+        list(pool.map(step, ("idea", "summary_tables", "summary_figures"), (idea, summary, summary)))
+        convert(step("report", summary), folder / "report.html")
     return folder / "report.html"
 
 

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.arrays import to_numpy
 from lib.parameters import ParameterError, check_choice
 
 
@@ -118,7 +117,7 @@ def smooth(values: Iterable[float], window: int) -> np.ndarray:
     Returns:
         Shape (n,).
     """
-    series = to_numpy(values).astype(np.float64)
+    series = _series(values)
     smoothed = np.full(len(series), np.nan)
     for end in range(window, len(series) + 1):
         smoothed[end - 1] = math.fsum(series[end - window : end]) / window
@@ -142,7 +141,7 @@ def select_record(values: Iterable[float], mode: str, window: int, patience: int
         ParameterError: for parameters out of range, or a window longer than the series.
         ValueError: for a value that is not finite after the first finite one.
     """
-    series = to_numpy(values)
+    series = _series(values)
     stopping = EarlyStopping(mode, window, patience)
     for value in series:
         if stopping.update(value):
@@ -151,3 +150,7 @@ def select_record(values: Iterable[float], mode: str, window: int, patience: int
         finite = int(np.isfinite(series).sum())
         raise ParameterError(f"window={window}: must be at most the {finite} values of the series")
     return Selection(stopping.record, stopping.seen)
+
+
+def _series(values: Iterable[float]) -> np.ndarray:
+    return np.array([float(value) for value in values])

@@ -11,7 +11,8 @@ from tqdm import tqdm
 from lib import data, models, samples
 from lib.losses import LOSSES
 from lib.parameters import Experiment, ParameterError
-from lib.runs import Run, RunWriter
+from lib.recording import RunWriter
+from lib.runs import Run
 from lib.signals import Recorder, autocast
 
 _log = logging.getLogger("lib")
@@ -103,7 +104,7 @@ def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
 
 
 def _optimizer(experiment: Experiment, model: torch.nn.Module) -> torch.optim.Optimizer:
-    settings = {"lr": experiment.learning_rate, "weight_decay": experiment.weight_decay}
+    settings = {"lr": experiment.learning_rate, "weight_decay": experiment.weight_decay, "fused": True}
     if experiment.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), momentum=experiment.momentum, **settings)
     return torch.optim.Adam(model.parameters(), **settings)

@@ -80,9 +80,15 @@ def test_glove_vectors_of_known_words_only(tmp_path, monkeypatch):
 
 
 def test_a_missing_glove_file_is_an_error_before_anything_is_done(tmp_path):
+    experiment = Experiment(dataset="news", data_folder=str(tmp_path / "data"), glove_file="nowhere.txt")
     with pytest.raises(ParameterError, match=r"glove_file='nowhere\.txt': must be a GloVe text file"):
-        news.prepared(tmp_path / "data", "nowhere.txt")
+        data.load(experiment)
     assert not (tmp_path / "data").exists()
+
+
+def test_other_word_vectors_have_another_prepared_file(tmp_path):
+    names = {news.file_name(glove) for glove in (None, tmp_path / "a.txt", tmp_path / "b.txt")}
+    assert len(names) == 3
 
 
 @pytest.fixture
@@ -105,24 +111,30 @@ def small_corpus(monkeypatch):
     return calls
 
 
+def news_experiment(folder):
+    return Experiment(dataset="news", network="news_mlp", data_folder=str(folder))
+
+
 def test_features_are_computed_once_and_read_back_equal(tmp_path, small_corpus):
-    first = news.prepared(tmp_path)
-    second = news.prepared(tmp_path)
+    first = data.load(news_experiment(tmp_path))
+    second = data.load(news_experiment(tmp_path))
     assert len(small_corpus) == 1
     assert small_corpus[0]["data_home"] == tmp_path
-    assert first["x_train"].shape == (42, news.POSITIONS, 4)
-    assert first["classes"].tolist() == ["comp", "rec"]
-    assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert first.x_train.shape == (42, news.POSITIONS, 4)
+    assert first.classes == ("comp", "rec")
+    assert torch.equal(first.x_train, second.x_train)
+    assert torch.equal(first.y_test, second.y_test)
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
 
 
-def test_a_cache_that_cannot_be_written_costs_time_not_the_run(tmp_path, small_corpus, monkeypatch, caplog):
-    def full_disk(*_args, **_kwargs):
+def test_a_file_that_cannot_be_written_costs_time_not_the_run(tmp_path, small_corpus, monkeypatch, caplog):
+    def full_disk(path, **_arrays):
+        path.write_bytes(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(np, "savez", full_disk)
-    assert len(news.prepared(tmp_path)["x_test"]) == 18
-    assert "will be computed again" in caplog.text
+    assert len(data.load(news_experiment(tmp_path)).x_test) == 18
+    assert "it will be computed again: No space left on device" in caplog.text
     assert not list(tmp_path.iterdir())
 
 
@@ -132,7 +144,7 @@ def test_word_vectors_do_not_see_the_test_posts(tmp_path, small_corpus, monkeypa
     monkeypatch.setattr(
         news, "corpus_vectors", lambda texts, dimensions: seen.extend(texts) or original(texts, dimensions)
     )
-    news.prepared(tmp_path)
+    news.compute(tmp_path)
     assert len(seen) == 42
 
 
