@@ -37,7 +37,7 @@ test: $(READY) ## check style and run every test
 	$(BIN)/python -m pytest
 
 lab: $(READY) ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean: ## remove the environment and caches; runs, data and figures are kept
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info

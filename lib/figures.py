@@ -58,7 +58,7 @@ def memorization(runs: pd.DataFrame) -> Figure:
     """Accuracy on test, on the training labels, and on corrupted samples against given and true labels.
 
     Args:
-        runs: table of `lib.runs.load` for one dataset; a panel a noise, mean over seeds with its range.
+        runs: table of `lib.runs.load`, one study; a panel a noise, mean over seeds with its range.
     """
     curves = {
         "test_accuracy": ("Test", TEST_COLOUR, "-"),
@@ -81,7 +81,7 @@ def signals(runs: pd.DataFrame, stops: pd.DataFrame) -> Figure:
     """Every smoothed signal of one run a noise, above its test accuracy, each criterion's stop marked on both.
 
     Args:
-        runs: table of `lib.runs.load` for one dataset; of each noise the lowest seed is shown.
+        runs: table of `lib.runs.load`, one study; of each noise the lowest seed is shown.
         stops: table of `lib.criteria.stops` for the same runs.
     """
     shown = [(noise, panel[panel["seed"] == panel["seed"].min()]) for noise, panel in _settings(runs)]
@@ -116,7 +116,7 @@ def gaps(stops: pd.DataFrame) -> Figure:
     """Gap to the oracle of each criterion and noise: a bar for the mean over seeds, a dot a run.
 
     Args:
-        stops: table of `lib.criteria.stops` for one dataset.
+        stops: table of `lib.criteria.stops`, one study.
     """
     noises = list(dict.fromkeys(noise_name(*pair) for pair in stops.groupby(["noise", "noise_rate"]).groups))
     names = [name for name in LABELS if name != "oracle" and name in set(stops["criterion"])]
@@ -217,6 +217,6 @@ def _legend_above(figure: Figure, axes: Iterable[Axes]) -> None:
     for axis in axes:
         entries |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     points = figure.get_figwidth() * 72
-    widest = max(len(label) for label in entries) * 5.3 + 40  # points of an entry at the legend's font size
+    widest = max(len(label) for label in entries) * 5 + 40  # points of an entry at the legend's font size
     columns = max(1, min(len(entries), int(points // widest)))
     figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)

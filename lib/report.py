@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 from IPython.display import HTML
 from nbconvert import HTMLExporter
 from tqdm import tqdm
@@ -56,8 +57,9 @@ def figure(path: Path, caption: str) -> HTML:
     )
 
 
-def table(html: str, caption: str) -> HTML:
-    """A table for the report: it scrolls sideways where the screen is narrow."""
+def table(rows: pd.DataFrame, caption: str) -> HTML:
+    """A table for the report, without its index; it scrolls sideways where the screen is narrow."""
+    html = rows.to_html(index=False, border=0)
     return HTML(f'<figure><figcaption>{escape(caption)}</figcaption><div class="wide">{html}</div></figure>')
 
 

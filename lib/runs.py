@@ -11,6 +11,7 @@
 """
 
 import json
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,3 +127,32 @@ def _table(folder: Path) -> pd.DataFrame:
     performances = read_performances(folder)
     leading = pd.DataFrame(constant, index=performances.index)
     return pd.concat([leading, performances], axis=1)
+
+
+def studies(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Split a table of runs into those that may be averaged: noise and seed apart, they have the same parameters.
+
+    Args:
+        table: of `load`.
+
+    Returns:
+        The rows of each study by its name: the dataset, followed by the parameters in which the studies of that
+        dataset differ, such as "digits" or "digits epochs=30".
+    """
+    varied = {"noise", "noise_rate", "seed", "data_folder", "runs_folder"}
+    fixed = [name for name in Experiment.__dataclass_fields__ if name in table.columns and name not in varied]
+    found = {}
+    for dataset, rows in table.groupby("dataset") if len(table) else ():
+        differing = [name for name in fixed if rows[name].nunique() > 1]
+        if not differing:
+            found[dataset] = rows
+            continue
+        for values, study in rows.groupby(differing, dropna=False):
+            settings = " ".join(f"{name}={value}" for name, value in zip(differing, values, strict=True))
+            found[f"{dataset} {settings}"] = study
+    return found
+
+
+def file_stem(study: str) -> str:
+    """The name of a study as part of a file name."""
+    return re.sub(r"[^\w.=-]+", "_", study)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.criteria import LABELS, SETTING
+from lib.runs import file_stem
 
 COLUMNS = {
     "test_accuracy": "Test accuracy (%)",
@@ -46,7 +47,7 @@ def summary(stops: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A summary of one dataset as it is printed: a row a noise and criterion, "mean ± std" in each cell."""
+    """A summary of one study as it is printed: a row a noise and criterion, "mean ± std" in each cell."""
 
     def cell(row: pd.Series, column: str) -> str:
         if row["runs"] == 0:
@@ -68,10 +69,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return printed.set_index(["Noise", "Criterion"])
 
 
-def write(table: pd.DataFrame, dataset: str, source: str, folder: Path) -> list[Path]:
-    """Write the summary of one dataset as CSV and as a LaTeX table (booktabs); returns both paths."""
+def write(table: pd.DataFrame, study: str, source: str, folder: Path) -> list[Path]:
+    """Write the summary of one study as CSV and as a LaTeX table (booktabs); returns both paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    csv, tex = folder / f"criteria_{dataset}.csv", folder / f"criteria_{dataset}.tex"
+    csv, tex = (folder / f"criteria_{file_stem(study)}{suffix}" for suffix in (".csv", ".tex"))
     table.to_csv(csv, index=False, float_format="%.6g")
     printed = readable(table).rename(columns=lambda heading: heading.replace("%", r"\%"))
     printed.index = printed.index.map(lambda names: tuple(name.replace("%", r"\%") for name in names))
@@ -79,20 +80,20 @@ def write(table: pd.DataFrame, dataset: str, source: str, folder: Path) -> list[
     latex = printed.to_latex(
         column_format="ll" + "r" * printed.shape[1],
         multirow=False,
-        caption=caption(table, dataset, source).replace("%", r"\%").replace("_", r"\_").replace("&", r"\&"),
-        label=f"tab:criteria-{dataset}",
+        caption=caption(table, study, source).replace("%", r"\%").replace("_", r"\_").replace("&", r"\&"),
+        label=f"tab:criteria-{file_stem(study)}",
         position="t",
     )
     tex.write_text(latex)
     return [csv, tex]
 
 
-def caption(table: pd.DataFrame, dataset: str, source: str) -> str:
+def caption(table: pd.DataFrame, study: str, source: str) -> str:
     """What the table shows, with the number of runs and the source of the data."""
     runs = (table["runs"] + table["failed"]).groupby([table["noise"], table["noise_rate"]]).max()
     low, high = runs.min(), runs.max()
     seeds = f"{low} runs (seeds)" if low == high else f"{low} to {high} runs (seeds)"
     return (
-        f"Early stopping on {dataset}: mean ± standard deviation over {seeds} for each noise. "
+        f"Early stopping on {study}: mean ± standard deviation over {seeds} for each noise. "
         f"The oracle keeps the record of highest test accuracy: an upper bound, not a method. Data: {source}."
     )

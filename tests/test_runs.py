@@ -113,3 +113,14 @@ def test_the_run_of_a_dataset_that_is_not_registered_here_can_be_read(folder):
     args = first_run(folder) / ARGS
     args.write_text(args.read_text().replace('"dataset": "digits"', '"dataset": "own"'))
     assert "own" in set(runs.load(folder)["dataset"])
+
+
+def test_runs_that_differ_in_more_than_noise_and_seed_are_other_studies(runs_folder):
+    table = runs.load(runs_folder)
+    assert list(runs.studies(table)) == ["digits"]
+    longer = table.assign(epochs=9, runs_folder="elsewhere")
+    found = runs.studies(pd.concat([table, longer]))
+    assert list(found) == ["digits epochs=3", "digits epochs=9"]
+    pd.testing.assert_frame_equal(found["digits epochs=3"], table)
+    assert runs.file_stem("digits epochs=9 criteria=a,b") == "digits_epochs=9_criteria=a_b"
+    assert runs.studies(runs.load("nowhere")) == {}
