@@ -45,11 +45,12 @@ def neuron_divergence(pre_activations, labels, num_classes: int, bins: int = 40,
     check_choice("weights", weights, ["uniform", "frequency"])
     if bins < 2:
         raise ParameterError(f"bins={bins}: must be an integer of at least 2")
-    if z.ndim != 2 or len(z) == 0 or y.shape != (len(z),) or not z.is_floating_point() or y.is_floating_point():
+    if z.ndim != 2 or z.numel() == 0 or y.shape != (len(z),) or not z.is_floating_point() or y.is_floating_point():
         raise ParameterError(
             f"pre_activations of shape {tuple(z.shape)} and type {z.dtype}, labels of shape {tuple(y.shape)} and "
-            f"type {y.dtype}: must be (n, neurons) floating point and (n,) integers, n > 0"
+            f"type {y.dtype}: must be (n, neurons) floating point and (n,) integers, none empty"
         )
+    y = y.long()
     if y.min() < 0 or y.max() >= num_classes:
         raise ParameterError(f"labels in [{y.min()}, {y.max()}]: must be in [0, {num_classes - 1}]")
     counts = histograms(z, y.to(z.device), num_classes, bins)
@@ -61,7 +62,7 @@ def histograms(z: torch.Tensor, y: torch.Tensor, num_classes: int, bins: int) ->
 
     Args:
         z: pre-activations, shape (n, neurons).
-        y: classes in [0, num_classes), shape (n,), on the device of z.
+        y: classes in [0, num_classes), int64, shape (n,), on the device of z.
         num_classes: K.
         bins: equal bins between a neuron's minimum and maximum; a constant neuron has all samples in the first.
 
@@ -74,10 +75,11 @@ def histograms(z: torch.Tensor, y: torch.Tensor, num_classes: int, bins: int) ->
     if z.dtype not in (torch.float32, torch.float64):
         z = z.float()
     low, high = z.amin(dim=0).double(), z.amax(dim=0).double()
-    if not (torch.isfinite(low).all() and torch.isfinite(high).all()):
-        raise ValueError("pre_activations: must be finite, got NaN or infinity")
     width = high - low
-    scale = torch.where(width > 0, bins / width, 0.0)
+    if not torch.isfinite(width).all():
+        raise ValueError("pre_activations: must be finite, and so must their range; got NaN or infinity")
+    # A width so small that bins have none is that of a constant neuron.
+    scale = (bins / width).nan_to_num(nan=0.0, posinf=0.0)
     count = _count_on_cpu if z.device.type == "cpu" else _count_on_device
     return count(z, y, low, scale, num_classes, bins)
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib.parameters import CHOICES, ROOT, Experiment
+from lib.parameters import CHOICES, ROOT, Experiment, ParameterError
 
 _log = logging.getLogger("lib")
 
@@ -51,10 +52,16 @@ def prepared(file: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[s
     Args:
         file: path of the `.npz` file.
         compute: gives the arrays by name.
+
+    Raises:
+        ParameterError: for a prepared file that is damaged.
     """
     if file.exists():
-        with np.load(file) as stored:
-            return dict(stored)
+        try:
+            with np.load(file) as stored:
+                return dict(stored)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ParameterError(f"data_folder: {file} is damaged; delete it, it will be made again") from error
     arrays = compute()
     part = file.with_name(f"{file.stem}.{os.getpid()}.part.npz")
     try:

@@ -47,19 +47,22 @@ class Grid:
 
     @classmethod
     def read(cls, file: Path | str, **overrides: Any) -> "Grid":
-        """Read and check a grid file; overrides hold for every run. Raises ParameterError naming the file."""
+        """Read and check a grid file; overrides hold for every run. Raises ParameterError."""
         try:
             content = yaml.safe_load(Path(file).read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise ParameterError(f"grid={str(file)!r}: must be a readable YAML file: {error}") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            why = " ".join(str(error).split())
+            raise ParameterError(f"grid={str(file)!r}: must be a readable YAML file: {why}") from error
         if not isinstance(content, dict):
             raise ParameterError(f"grid={str(file)!r}: must name notebook, parameters and settings")
         for key in content:
-            check_choice("key of the grid", key, ["notebook", "parameters", "settings"])
+            check_choice("key of the grid", str(key), ["notebook", "parameters", "settings"])
         names = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
         check_choice("notebook", content.get("notebook"), names)
-        common = content.get("parameters", {})
-        settings = content.get("settings", [{}])
+        common = content.get("parameters") or {}
+        settings = content.get("settings") or [{}]
+        if not (isinstance(common, dict) and isinstance(settings, list) and all(isinstance(s, dict) for s in settings)):
+            raise ParameterError(f"grid={str(file)!r}: parameters must be names and values, settings a list of such")
         expanded = (
             Experiment.from_dict(combination)
             for setting in settings
@@ -74,9 +77,11 @@ class Grid:
 
 
 def _combinations(parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    values = [
-        value if isinstance(value, list) and name not in _LISTS else [value] for name, value in parameters.items()
-    ]
+    values = []
+    for name, value in parameters.items():
+        if value == [] and name not in _LISTS:
+            raise ParameterError(f"{name}=[]: must be a value or a list of at least one")
+        values.append(value if isinstance(value, list) and name not in _LISTS else [value])
     for combination in itertools.product(*values):
         yield dict(zip(parameters, combination, strict=True))
 

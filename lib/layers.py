@@ -37,7 +37,7 @@ def last_hidden_layer(model: nn.Module, x: torch.Tensor) -> str:
         for hook in hooks:
             hook.remove()
     if len(reached) < 2:
-        raise ParameterError(f"network {type(model).__name__}: must have a hidden linear or convolutional layer")
+        raise ParameterError(f"network of {type(model).__name__}: must have a hidden linear or convolutional layer")
     return reached[-2]
 
 

@@ -18,7 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import normalize
 
-from lib.parameters import ParameterError
+from lib.parameters import ROOT, ParameterError
 
 MAX_WORDS = 1000
 POSITIONS = 16
@@ -29,14 +29,18 @@ _log = logging.getLogger("lib")
 
 def glove_path(glove_file: str) -> Path | None:
     """The GloVe file that a parameter names; None where it is empty. Raises ParameterError where no file is there."""
-    if glove_file and not Path(glove_file).is_file():
-        raise ParameterError(f"glove_file={glove_file!r}: must be a GloVe text file, found none")
-    return Path(glove_file) if glove_file else None
+    if glove_file and not (ROOT / glove_file).is_file():
+        raise ParameterError(f"glove_file={glove_file!r}: must be a GloVe text file, found none at {ROOT / glove_file}")
+    return ROOT / glove_file if glove_file else None
 
 
 def file_name(glove: Path | None) -> str:
-    """Name of the prepared file, other for other word vectors."""
-    vectors = f"glove-{hashlib.sha256(str(glove.resolve()).encode()).hexdigest()[:8]}" if glove else "svd"
+    """Name of the prepared file, other for other word vectors: a GloVe file counts by its name, size and date."""
+    vectors = "svd"
+    if glove:
+        stat = glove.stat()
+        content = f"{glove.name} {stat.st_size} {stat.st_mtime_ns}"
+        vectors = f"glove-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     return f"news-{vectors}-{POSITIONS}x{DIMENSIONS}.npz"
 
 

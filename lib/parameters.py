@@ -86,7 +86,7 @@ class Experiment:
         dataset: name of the data, see `lib.data`.
         data_folder: where data is found, downloaded to and cached; relative paths start at the project root.
         runs_folder: where run folders are written.
-        glove_file: path of a GloVe text file with the word vectors of NEWS; empty: computed from the corpus.
+        glove_file: GloVe text file with the word vectors of NEWS; empty: computed from the corpus.
         noise: kind of label noise, see `lib.noise`.
         noise_rate: share of training labels that are wrong, in [0, 1).
         validation_share: share of the training data held out for validation, in [0, 1).
@@ -207,8 +207,8 @@ class Experiment:
         """An experiment from names and values; what is not named keeps its default. Raises ParameterError."""
         known = [field.name for field in dataclasses.fields(cls)]
         for name, value in parameters.items():
-            if name not in known:
-                raise ParameterError(f"unknown parameter {name}={value!r}{_closest(name, known)}")
+            if str(name) not in known:
+                raise ParameterError(f"unknown parameter {name}={value!r}{_closest(str(name), known)}")
         return cls(**parameters)
 
     @classmethod
@@ -259,5 +259,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         raise ParameterError(f"{name}={value!r}: must be a list of names")
     if isinstance(value, bool) or not isinstance(value, kind):
         words = {int: "an integer", float: "a number", str: "text"}
-        raise ParameterError(f"{name}={value!r}: must be {_RULES[name].allowed if name in _RULES else words[kind]}")
+        allowed = _RULES[name].allowed if name in _RULES else words[kind]
+        not_text = ", not text" if isinstance(value, str) else ""
+        raise ParameterError(f"{name}={value!r}: must be {allowed}{not_text}")
     return value

@@ -1,5 +1,6 @@
 """Writing a run folder while the run goes on; `lib.runs` says what lies in it, and reads it back."""
 
+import fcntl
 import json
 import logging
 import os
@@ -19,10 +20,14 @@ from lib.samples import Samples
 from lib.signals import Measurement
 
 _log = logging.getLogger("lib")
+_LOCK = "run.lock"
 
 
 class RunWriter:
-    """Writes one run's folder; use it in a `with` statement. What an earlier, unfinished run left is replaced."""
+    """Writes one run's folder; use it in a `with` statement. What an earlier, unfinished run left is replaced.
+
+    Raises FileExistsError on entering where another process is writing the same run.
+    """
 
     def __init__(self, experiment: Experiment, dataset: Dataset, samples: Samples):
         self.experiment, self.folder = experiment, experiment.folder
@@ -43,6 +48,12 @@ class RunWriter:
 
     def __enter__(self) -> "RunWriter":
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / _LOCK).open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when a process dies
+        except OSError as error:
+            self._lock.close()
+            raise FileExistsError(f"{self.folder}: is being written by another process") from error
         for name in (WEIGHTS, PERFORMANCES, DIVERGENCE, LOG, ARGS):
             (self.folder / name).unlink(missing_ok=True)
         _write_whole(self.folder / ARGS, lambda part: part.write_text(json.dumps(self._args, indent=2) + "\n"))
@@ -58,6 +69,8 @@ class RunWriter:
             _log.error("stopped after record %d: %s: %s", self._records, kind.__name__, error)
         _log.removeHandler(self._handler)
         self._handler.close()
+        (self.folder / _LOCK).unlink(missing_ok=True)
+        self._lock.close()
 
     def write(self, epoch: float, measurement: Measurement) -> None:
         """Append a record; epoch is the number of passes made, a fraction within an epoch."""
@@ -85,12 +98,11 @@ class RunWriter:
 
 def environment(device: str) -> dict[str, str | None]:
     """Versions, commit and device that a result depends on."""
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git on this machine
+        commit = ""
     name = platform.processor() or platform.machine()
     return {
         "python": platform.python_version(),

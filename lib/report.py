@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from lib.grid import NOTEBOOKS, execute
 from lib.parameters import ROOT
-from lib.runs import ARGS
+from lib.runs import ARGS, unfinished
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -86,11 +86,11 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
         Path of the report.
 
     Raises:
-        FileNotFoundError: where there is no run at all; the message says what to run first.
+        FileNotFoundError: where there is no finished run; the message says what to run first.
         RuntimeError: where a notebook fails.
     """
-    if not any((ROOT / runs).glob(f"*/{ARGS}")):
-        raise FileNotFoundError(f"no runs in {runs!r}: run `make demo` or `make news` first")
+    if all(unfinished(args.parent) for args in (ROOT / runs).glob(f"*/{ARGS}")):
+        raise FileNotFoundError(f"no finished runs in {runs!r}: run `make demo` or `make news` first")
     folder = ROOT / figures
     idea = {"epochs": idea_epochs, "figures_folder": figures}
     summary = {"runs_folder": runs, "figures_folder": figures}
@@ -115,7 +115,7 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, or 1 where the report could not be made."""
+    """Command line; returns the exit status: 0, 1 where the report could not be made, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m lib.report", description="Rebuild tables, figures and report.")
     parser.add_argument("--runs", default="runs", help="folder of the run folders (default runs)")
     parser.add_argument("--figures", default="figures", help="folder to write to (default figures)")
@@ -125,6 +125,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; the report that was there before is kept", file=sys.stderr)
+        return 130
     print(f"The report is {page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page}")
     return 0
 

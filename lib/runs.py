@@ -10,8 +10,8 @@
 | `<notebook>.ipynb` | the executed notebook, where papermill ran it |
 """
 
+import hashlib
 import json
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,9 @@ ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS = (
     "run.log",
     "weights.pt",
 )
+_OWN_FILES = {ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS}
+# What reading a damaged file of a run may raise.
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,12 @@ class Run:
         folder = experiment.folder
         try:
             stored = Experiment.read(folder / ARGS)
-        except (FileNotFoundError, json.JSONDecodeError):
+        except FileNotFoundError:
             return None
-        except (ParameterError, KeyError) as error:
+        except ParameterError as error:
             raise FileExistsError(f"{folder}: holds a run of another version of this code ({error})") from error
+        except _BROKEN:
+            return None
         if not stored.same_run(experiment):
             raise FileExistsError(f"{folder}: holds a run of other parameters; remove it or name another runs_folder")
         return cls(experiment, folder) if unfinished(folder) is None else None
@@ -85,11 +90,17 @@ def read_performances(folder: Path) -> pd.DataFrame:
 def unfinished(folder: Path) -> str | None:
     """Why a run folder holds no finished run; None where it does."""
     folder = Path(folder)
+    if not (folder / ARGS).exists():
+        return f"unfinished: no {ARGS}"
     try:
         parameters = json.loads((folder / ARGS).read_text())["parameters"]
         expected = parameters["epochs"] * parameters["records_per_epoch"]
         recorded = len(read_performances(folder)) if (folder / PERFORMANCES).exists() else 0
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if recorded == expected:
+            missing = {"test_accuracy", *parameters["criteria"]} - set(_table(folder).columns)
+            if missing:
+                return f"broken: {PERFORMANCES} lacks {', '.join(sorted(missing))}"
+    except _BROKEN as error:
         return f"broken: {type(error).__name__}: {error}"
     if recorded != expected:
         return f"unfinished: {recorded} of {expected} records"
@@ -108,13 +119,13 @@ def load(folder: Path | str) -> pd.DataFrame:
         reason in `.attrs["skipped"]`. Without any run the table is empty.
     """
     tables, skipped = [], {}
-    for args in sorted((ROOT / folder).glob(f"*/{ARGS}")):
-        reason = unfinished(args.parent)
+    for run in sorted({path.parent for path in (ROOT / folder).glob("*/*") if path.name in _OWN_FILES}):
+        reason = unfinished(run)
         if reason is not None:
-            skipped[args.parent.name] = reason
-            warnings.warn(f"run {args.parent.name} skipped: {reason}", stacklevel=2)
+            skipped[run.name] = reason
+            warnings.warn(f"run {run.name} skipped: {reason}", stacklevel=2)
             continue
-        tables.append(_table(args.parent))
+        tables.append(_table(run))
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["run", "record", "epoch"])
     table.attrs["skipped"] = skipped
     return table
@@ -143,7 +154,7 @@ def studies(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     fixed = [name for name in Experiment.__dataclass_fields__ if name in table.columns and name not in varied]
     found = {}
     for dataset, rows in table.groupby("dataset") if len(table) else ():
-        differing = [name for name in fixed if rows[name].nunique() > 1]
+        differing = [name for name in fixed if rows[name].nunique(dropna=False) > 1]
         if not differing:
             found[dataset] = rows
             continue
@@ -154,5 +165,6 @@ def studies(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def file_stem(study: str) -> str:
-    """The name of a study as part of a file name."""
-    return re.sub(r"[^\w.=-]+", "_", study)
+    """The name of a study as part of a file name: the dataset, and a hash of what else its name says."""
+    dataset, _, settings = study.partition(" ")
+    return f"{dataset}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}" if settings else dataset

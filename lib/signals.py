@@ -1,6 +1,7 @@
 """What is measured at each record: performance, and the signals that may tell when to stop."""
 
 import math
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +11,9 @@ from torch.nn.functional import cross_entropy
 
 from lib.cnd import neuron_divergence
 from lib.data import Dataset
-from lib.layers import captured, check_layer, evaluating, last_hidden_layer
+from lib.layers import captured, evaluating, last_hidden_layer
 from lib.losses import LOSSES
-from lib.parameters import Experiment
+from lib.parameters import Experiment, ParameterError
 from lib.predictions import changes
 from lib.samples import Part, Samples
 
@@ -32,21 +33,43 @@ class Recorder:
     Columns: train_loss, train_accuracy (measured training samples, labels as given), test_accuracy,
     corrupted_accuracy_given and corrupted_accuracy_true (corrupted measured samples against the given and the
     true labels; memorization is the rise of the first), then one column for each criterion asked for.
-    Accuracies are shares in [0, 1]; losses and log-likelihoods are in nats. Raises ParameterError for a `cnd_layer`
-    that the network lacks.
+    Accuracies are shares in [0, 1]; losses and log-likelihoods are in nats. Raises ParameterError for a network
+    that does not fit the data, or a `cnd_layer` that it lacks.
     """
 
     def __init__(self, experiment: Experiment, dataset: Dataset, samples: Samples, model: nn.Module):
         self.experiment, self.dataset, self.samples, self.model = experiment, dataset, samples, model
-        self.layer = experiment.cnd_layer or last_hidden_layer(model, dataset.x_train)
-        check_layer(model, self.layer)
+        self.layer: str | None = None
         self._previous: torch.Tensor | None = None
+        self._check_network()
+
+    def _check_network(self) -> None:
+        """A trial forward pass on two samples, so that what does not fit is said before anything is written."""
+        x = self.dataset.x_train[:2]
+        network, shape = self.experiment.network, tuple(x.shape[1:])
+        try:
+            with evaluating(self.model):
+                logits = self.model(x)
+        except RuntimeError as error:
+            why = " ".join(str(error).split())
+            raise ParameterError(f"network={network!r}: must take samples of shape {shape}; {why}") from error
+        expected = (2, self.dataset.num_classes)
+        if logits.shape != expected:
+            raise ParameterError(
+                f"network={network!r}: must give logits of shape {expected}, not {tuple(logits.shape)}"
+            )
+        if "cnd" in self.experiment.criteria:
+            self.layer = self.experiment.cnd_layer or last_hidden_layer(self.model, x)
+            with captured(self.model, self.layer) as outputs, evaluating(self.model):
+                self.model(x)
+            if not outputs:
+                raise ParameterError(f"cnd_layer={self.layer!r}: must be a layer that a forward pass reaches")
 
     def record(self) -> Measurement:
         """Measure the network as it is now. Raises FloatingPointError where its outputs are not finite."""
         asked = self.experiment.criteria
         part = self.samples.measured
-        with captured(self.model, self.layer) as outputs:
+        with captured(self.model, self.layer) if self.layer else nullcontext([]) as outputs:
             logits = self._logits(self.dataset.x_train, part.rows)
         if not torch.isfinite(logits).all():
             raise FloatingPointError(

@@ -36,6 +36,7 @@ class EarlyStopping:
         record: record to keep, counted from 1; None while no smoothed value exists.
         improved: whether the last record is the one to keep.
         stop: whether to stop.
+        seen: records taken.
 
     Raises:
         ParameterError: for another mode, a window or a patience below 1.
@@ -67,26 +68,26 @@ class EarlyStopping:
 
     def __init__(self, mode: str, window: int, patience: int):
         check_choice("mode", mode, ["max", "min"])
-        for name, value in (("window", window), ("patience", patience)):
-            if not isinstance(value, numbers.Integral) or value < 1:
-                raise ParameterError(f"{name}={value!r}: must be an integer of at least 1")
-        self.window, self.patience = window, patience
+        _check_at_least_1(window=window, patience=patience)
+        self.window, self.patience = int(window), int(patience)
         self.record: int | None = None
         self.improved = self.stop = False
         self.seen = 0
         self._sign = 1 if mode == "max" else -1
         self._started = mode == "min"
-        self._recent: deque[float] = deque(maxlen=window)
+        self._recent: deque[float] = deque(maxlen=self.window)
         self._best = self._last = -math.inf
 
     def update(self, value: float) -> bool:
-        """Take the value of the next record; True means stop.
+        """Take the value of the next record; True means stop. Once it said stop, further values change nothing.
 
         A record without a value (NaN) is allowed only before the first one that has a value. Raises ValueError
         for a later NaN, or an infinite value.
         """
-        self.seen += 1
         self.improved = False
+        if self.stop:
+            return True
+        self.seen += 1
         value = self._sign * float(value)
         if math.isnan(value) and not self._recent:
             return self.stop
@@ -116,7 +117,11 @@ def smooth(values: Iterable[float], window: int) -> np.ndarray:
 
     Returns:
         Shape (n,).
+
+    Raises:
+        ParameterError: for a window below 1.
     """
+    _check_at_least_1(window=window)
     series = _series(values)
     smoothed = np.full(len(series), np.nan)
     for end in range(window, len(series) + 1):
@@ -154,3 +159,9 @@ def select_record(values: Iterable[float], mode: str, window: int, patience: int
 
 def _series(values: Iterable[float]) -> np.ndarray:
     return np.array([float(value) for value in values])
+
+
+def _check_at_least_1(**numbers_of_records: int) -> None:
+    for name, value in numbers_of_records.items():
+        if not isinstance(value, numbers.Integral) or value < 1:
+            raise ParameterError(f"{name}={value!r}: must be an integer of at least 1")

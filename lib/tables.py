@@ -18,7 +18,7 @@ COLUMNS = {
 
 def noise_name(noise: str, rate: float) -> str:
     """How tables and figures call a kind and rate of noise."""
-    return "clean labels" if noise == "none" else f"{noise} {rate:.0%}"
+    return "clean labels" if noise == "none" else f"{noise} {100 * rate:g}%"
 
 
 def summary(stops: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from lib import data, models, samples
@@ -16,6 +17,7 @@ from lib.runs import Run
 from lib.signals import Recorder, autocast
 
 _log = logging.getLogger("lib")
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def run(experiment: Experiment) -> Run:
@@ -39,8 +41,9 @@ def run(experiment: Experiment) -> Run:
     finished = Run.find(experiment)
     if finished:
         return finished
-    if experiment.device != "cpu" and not torch.cuda.is_available():
-        raise ParameterError(f"device={experiment.device!r}: must be cpu here, this machine has no CUDA device")
+    device, cards = torch.device(experiment.device), torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= cards:
+        raise ParameterError(f"device={experiment.device!r}: must be cpu or one of this machine's {cards} CUDA devices")
     dataset = data.load(experiment)
     drawn = samples.draw(experiment, dataset)
     steps = drawn.batches_per_epoch(experiment.batch_size)
@@ -51,8 +54,11 @@ def run(experiment: Experiment) -> Run:
     with reproducible(experiment):
         model = models.build(experiment, dataset.x_train.shape[1:], dataset.num_classes)
         recorder = Recorder(experiment, dataset, drawn, model)
+        smallest = min(len(rows) for rows, _ in drawn.batches(experiment.batch_size, experiment.seed, 1))
+        if smallest < 2 and any(isinstance(module, _BATCH_NORM) for module in model.modules()):
+            raise ParameterError(f"batch_size={experiment.batch_size}: must be at least 2 where there is batch norm")
         with RunWriter(experiment, dataset, drawn) as writer:
-            _log.info("%d parameters, CND at layer %r", sum(p.numel() for p in model.parameters()), recorder.layer)
+            _log.info("%d parameters, CND at layer %s", sum(p.numel() for p in model.parameters()), recorder.layer)
             _train(experiment, dataset, drawn, model, recorder, writer)
             return writer.finish(model)
 
@@ -60,7 +66,9 @@ def run(experiment: Experiment) -> Run:
 @contextmanager
 def reproducible(experiment: Experiment) -> Iterator[None]:
     """Seed torch and fix what its sums depend on; everything is put back afterwards."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     devices = [] if experiment.device == "cpu" else [torch.device(experiment.device).index or 0]
     with torch.random.fork_rng(devices):
         try:
@@ -70,7 +78,7 @@ def reproducible(experiment: Experiment) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(deterministic)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
 def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
@@ -103,7 +111,7 @@ def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
     )
 
 
-def _optimizer(experiment: Experiment, model: torch.nn.Module) -> torch.optim.Optimizer:
+def _optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Optimizer:
     settings = {"lr": experiment.learning_rate, "weight_decay": experiment.weight_decay, "fused": True}
     if experiment.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), momentum=experiment.momentum, **settings)

@@ -90,6 +90,22 @@ def test_a_constant_neuron_has_zero():
     assert bits[1] > 0
 
 
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.uint16, np.int32])
+def test_any_integer_type_of_labels(dtype):
+    rng = np.random.default_rng(3)
+    z, y = rng.normal(size=(600, 30)), rng.integers(0, 2, 600)
+    assert np.array_equal(neuron_divergence(z, y.astype(dtype), 2), neuron_divergence(z, y, 2))
+
+
+def test_a_neuron_of_almost_no_width_is_constant():
+    assert neuron_divergence(np.array([[0.0], [1e-320]]), np.array([0, 1]), 2).tolist() == [0]
+
+
+def test_a_range_that_is_not_finite_is_an_error():
+    with pytest.raises(ValueError, match="and so must their range"):
+        neuron_divergence(np.array([[-1.7e308], [1.7e308]]), np.array([0, 1]), 2)
+
+
 def test_a_missing_class_does_not_count():
     rng = np.random.default_rng(1)
     z, y = rng.normal(size=(500, 4)), rng.integers(0, 3, 500)
@@ -123,7 +139,8 @@ def test_values_that_are_not_finite_are_an_error(bad):
         ((np.zeros((3, 2)), np.array([0, 1, 2]), 2), "labels in [0, 2]: must be in [0, 1]"),
         ((np.zeros((3, 2)), np.array([0, -1, 0]), 2), "labels in [-1, 0]: must be in [0, 1]"),
         ((np.zeros((3, 2)), np.array([0, 1]), 2), "must be (n, neurons) floating point and (n,) integers"),
-        ((np.zeros((0, 2)), np.zeros(0, int), 2), "n > 0"),
+        ((np.zeros((0, 2)), np.zeros(0, int), 2), "none empty"),
+        ((np.zeros((3, 0)), np.zeros(3, int), 2), "none empty"),
         ((np.zeros((3, 2), int), np.zeros(3, int), 2), "floating point"),
         ((np.zeros((3, 2)), np.zeros(3, int), 2, 1), "bins=1: must be an integer of at least 2"),
         ((np.zeros((3, 2)), np.zeros(3, int), 2, 40, "uniformly"), "did you mean 'uniform'?"),

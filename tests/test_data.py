@@ -87,8 +87,18 @@ def test_a_missing_glove_file_is_an_error_before_anything_is_done(tmp_path):
 
 
 def test_other_word_vectors_have_another_prepared_file(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("the 1 2 3")
     names = {news.file_name(glove) for glove in (None, tmp_path / "a.txt", tmp_path / "b.txt")}
-    assert len(names) == 3
+    (tmp_path / "a.txt").write_text("the 1 2 3 4")
+    assert len(names | {news.file_name(tmp_path / "a.txt")}) == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04cut"])
+def test_a_damaged_prepared_file_is_named(tmp_path, content):
+    (tmp_path / "digits.npz").write_bytes(content)
+    with pytest.raises(ParameterError, match=r"digits\.npz is damaged; delete it"):
+        data.load(Experiment(data_folder=str(tmp_path)))
 
 
 @pytest.fixture

@@ -23,7 +23,9 @@ def texts_overlap(figure):
     labels = [t for axis in figure.axes for t in (axis.title, axis.xaxis.label, axis.yaxis.label)]
     labels += [text for legend in figure.legends for text in legend.get_texts()]
     boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in labels if t.get_text() and t.get_visible()]
-    cut = [name for name, box in boxes if box.x0 < -1 or box.y0 < -1 or not figure.bbox.padded(1).containsx(box.x1)]
+    cut = [
+        name for name, box in boxes if box.x0 < -1 or box.y0 < -1 or not figure.bbox.padded(1).contains(box.x1, box.y1)
+    ]
     pairs = [
         (a, b)
         for i, (a, first) in enumerate(boxes)

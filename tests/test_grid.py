@@ -55,6 +55,11 @@ def test_the_grids_of_the_study():
     ("content", "message"),
     [
         ({"notebook": "digit"}, "notebook='digit': must be one of"),
+        ({"notebook": "digits", "settings": {"noise": "pair"}}, "settings a list of such"),
+        ({"notebook": "digits", "parameters": [1]}, "parameters must be names and values"),
+        ({"notebook": "digits", "parameters": {1: 2}}, "unknown parameter 1=2"),
+        ({"notebook": "digits", "parameters": {"seed": []}}, "seed=[]: must be a value or a list of at least one"),
+        ({"notebook": "digits", "parameters": {"learning_rate": "1e-4"}}, "must be a finite number above 0, not text"),
         ({"notebook": "digits", "paramters": {}}, "did you mean 'parameters'?"),
         (
             {"notebook": "digits", "parameters": {"noise_rate": [0.2, 1.2]}},
@@ -74,6 +79,9 @@ def test_wrong_files_and_processes(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere.yaml")]) == 2
     assert main([str(ROOT / "slurm" / "demo.yaml"), "--processes", "0"]) == 2
     assert "processes=0: must be an integer of at least 1" in capsys.readouterr().err
+    (tmp_path / "list.yaml").write_text("notebook: [")
+    assert main([str(tmp_path / "list.yaml")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(ParameterError, match="must name notebook"):
         Grid.read(tmp_path / "list.yaml")

@@ -77,6 +77,8 @@ def test_no_noise_changes_nothing():
         (([0, 1], 1.0, 2, 0), "noise_rate=1.0: must be a number in [0, 1)"),
         (([0, 1], 0.5, 1, 0), "num_classes=1: must be an integer of at least 2"),
         (([0, 3], 0.5, 2, 0), "labels in [0, 3]: must be in [0, 1]"),
+        (([0, 1], 0.5, 2, -1), "seed=-1: must be an integer of at least 0"),
+        (([0, 1], 0.5, 2, None), "seed=None: must be an integer of at least 0"),
         (([0.5, 1.0], 0.5, 2, 0), "must be (n,) integers"),
     ],
 )

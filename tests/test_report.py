@@ -1,4 +1,5 @@
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -57,13 +58,19 @@ def test_tables_and_figures_are_left_beside_it(built):
 
 
 def test_a_broken_run_is_named_in_the_report(runs_folder, tmp_path):
-    import shutil
-
     folder = shutil.copytree(runs_folder, tmp_path / "runs")
     broken = sorted(folder.iterdir())[0]
     (broken / "weights.pt").unlink()
     page = report.build(str(folder), str(tmp_path / "figures"), idea_epochs=6)
     assert f"<code>{broken.name}</code> (unfinished: no weights.pt)" in page.read_text()
+
+
+def test_with_unfinished_runs_alone_it_says_what_to_run_first(runs_folder, tmp_path, capsys):
+    run = shutil.copytree(sorted(runs_folder.iterdir())[0], tmp_path / "runs" / "one")
+    (run / "weights.pt").unlink()
+    assert report.main(["--runs", str(tmp_path / "runs"), "--figures", str(tmp_path / "figures")]) == 1
+    assert "no finished runs" in capsys.readouterr().err
+    assert not (tmp_path / "figures").exists()
 
 
 def test_without_runs_it_says_what_to_run_first(tmp_path, capsys):

@@ -16,6 +16,13 @@ def folder(runs_folder, tmp_path):
     return shutil.copytree(runs_folder, tmp_path / "runs")
 
 
+def without(run, key):
+    """Take a part out of the description of a run."""
+    args = json.loads((run / ARGS).read_text())
+    del args[key]
+    (run / ARGS).write_text(json.dumps(args))
+
+
 def first_run(folder):
     return sorted(folder.iterdir())[0]
 
@@ -62,13 +69,24 @@ def test_the_table_of_a_run_is_its_part_of_the_whole(runs_folder):
         (lambda run: (run / PERFORMANCES).write_text("record,epoch\n1,1.0,7.0\n"), "broken: ValueError"),
         (lambda run: (run / ARGS).write_text('{"parameters": {'), "broken: JSONDecodeError"),
         (lambda run: (run / ARGS).write_text("[]"), "broken: TypeError"),
+        (lambda run: (run / ARGS).write_text('{"parameters": null}'), "broken: TypeError"),
+        (lambda run: (run / ARGS).write_bytes(bytes([0xFF, 0xFE])), "broken: UnicodeDecodeError"),
+        (lambda run: (run / ARGS).unlink(), "unfinished: no args.json"),
+        (lambda run: without(run, "data"), "broken: KeyError: 'data'"),
+        (
+            lambda run: (run / PERFORMANCES).write_text("record,epoch\n1,1\n2,2\n3,3\n"),
+            "broken: performances.csv lacks cnd",
+        ),
     ],
 )
 def test_a_broken_or_unfinished_run_is_named_and_skipped(folder, damage, reason):
     broken = first_run(folder)
+    parameters = json.loads((broken / ARGS).read_text())["parameters"]
+    experiment = Experiment.from_dict(parameters | {"runs_folder": str(folder)})
     damage(broken)
     with pytest.warns(UserWarning, match=f"run {broken.name} skipped: {reason}"):
         table = runs.load(folder)
+    assert Run.find(experiment) is None
     assert table["run"].nunique() == 3
     assert table.attrs["skipped"][broken.name].startswith(reason)
 
@@ -122,5 +140,7 @@ def test_runs_that_differ_in_more_than_noise_and_seed_are_other_studies(runs_fol
     found = runs.studies(pd.concat([table, longer]))
     assert list(found) == ["digits epochs=3", "digits epochs=9"]
     pd.testing.assert_frame_equal(found["digits epochs=3"], table)
-    assert runs.file_stem("digits epochs=9 criteria=a,b") == "digits_epochs=9_criteria=a_b"
+    assert runs.file_stem("digits") == "digits"
+    assert runs.file_stem("digits epochs=9") != runs.file_stem("digits epochs=3")
+    assert len(runs.file_stem("digits " + 300 * "x")) < 30
     assert runs.studies(runs.load("nowhere")) == {}

@@ -80,22 +80,29 @@ def test_series_online_and_reference_agree(values, mode, window, patience):
     for record, value in enumerate(values, 1):
         stop = stopping.update(value)
         kept = record if stopping.improved else kept
-        if stop:
-            break
+        assert stop == stopping.stop
     assert (stopping.record, stopping.seen) == selection
     assert kept == selection.record
-    assert stopping.stop == (selection.spent == selection.record + patience and stop)
+    if selection.spent < len(values):
+        assert stopping.stop
+        assert selection.spent == selection.record + patience
 
 
-@given(values=st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30), window=st.integers(1, 5), k=st.integers(1, 5))
-def test_looking_for_the_minimum_of_the_negative_is_the_same_but_for_the_first_rise(values, window, k):
-    if window <= len(values):
-        rising = [min(values) - 1] * window + values  # rises at once
-        up = select_record(rising, "max", window, k + len(rising))
-        down = select_record([-v for v in rising], "min", window, k + len(rising))
-        assert up.spent == down.spent == len(rising)
-        smoothed = smooth(rising, window)
-        assert smoothed[up.record - 1] == np.nanmax(smoothed)
+@given(values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), window=st.integers(1, 5), k=st.integers(1, 6))
+def test_a_maximum_that_rises_at_once_is_a_minimum_upside_down(values, window, k):
+    rising = [-1e7 - 1] * window + [-1e7] + values
+    assert select_record(rising, "max", window, k + 1) == select_record([-v for v in rising], "min", window, k + 1)
+
+
+def test_after_the_stop_nothing_changes():
+    stopping = EarlyStopping("max", window=1, patience=2)
+    stops = [stopping.update(value) for value in [1, 2, 3, 2, 1, 9]]
+    assert stops == [False, False, False, False, True, True]
+    assert (stopping.record, stopping.seen, stopping.improved) == (3, 5, False)
+
+
+def test_numpy_integers_are_integers():
+    assert select_record([1, 2, 1], "max", np.int64(1), np.int64(1)) == (2, 3)
 
 
 def test_window_longer_than_the_series_is_a_clear_error():
@@ -129,6 +136,11 @@ def test_wrong_parameters(mode, window, patience, message):
 def test_tensors_and_arrays_are_series_too():
     assert select_record(torch.tensor([1.0, 2.0, 1.0]), "max", 1, 1) == (2, 3)
     assert select_record(np.array([1.0, 2.0, 1.0]), "max", 1, 1) == (2, 3)
+
+
+def test_smooth_checks_its_window():
+    with pytest.raises(ParameterError, match="window=0"):
+        smooth([1, 2], 0)
 
 
 def test_smooth_has_no_value_before_the_window_is_full():

@@ -103,7 +103,7 @@ def test_a_network_of_the_users_own_needs_no_change(tmp_path, monkeypatch):
     models.register("own", lambda shape, classes, dropout: Own(classes))
     finished = run(Experiment(runs_folder=str(tmp_path), network="own", epochs=2, window=1))
     assert finished.divergence.shape == (2, 40)
-    assert "CND at layer 'encoder'" in (finished.folder / LOG).read_text()
+    assert "CND at layer encoder" in (finished.folder / LOG).read_text()
 
 
 @pytest.mark.parametrize("settings", [{"loss": "mean_absolute_error"}, {"optimizer": "adam", "learning_rate": 1e-3}])
@@ -126,6 +126,33 @@ def test_bfloat16(tmp_path):
     assert finished.performances["test_accuracy"].iloc[-1] > 0.5
 
 
+def test_a_linear_network_has_no_hidden_layer_and_needs_none_without_cnd(tmp_path, monkeypatch):
+    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
+    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
+    models.register("linear", lambda s, k, p: nn.Sequential(nn.Flatten(), nn.Linear(64, k)))
+    settings = {"runs_folder": str(tmp_path), "network": "linear", "epochs": 2, "window": 1}
+    assert len(run(Experiment(criteria=["prediction_changes"], **settings)).performances) == 2
+    with pytest.raises(ParameterError, match="must have a hidden"):
+        run(Experiment(criteria=["cnd"], **settings))
+
+
+def test_a_run_is_written_by_one_process_at_a_time(tmp_path, monkeypatch, tiny):
+    experiment = Experiment(runs_folder=str(tmp_path), **tiny)
+    record = training.Recorder.record
+    refusals = []
+
+    def meanwhile_another_starts(self):
+        if not refusals:
+            refusals.append(None)
+            with pytest.raises(FileExistsError, match="is being written by another process"):
+                run(experiment)
+        return record(self)
+
+    monkeypatch.setattr(training.Recorder, "record", meanwhile_another_starts)
+    assert len(run(experiment).performances) == 3
+    assert not (experiment.folder / "run.lock").exists()
+
+
 def test_a_finished_run_is_read_not_run_again(tmp_path, monkeypatch, tiny):
     experiment = Experiment(runs_folder=str(tmp_path), **tiny)
     first = run(experiment)
@@ -146,19 +173,29 @@ def test_the_callers_settings_come_back(tmp_path, tiny):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"cnd_layer": "4"}, "layer='4': must be one of 0, 1"),
+        ({"network": "own", "cnd_layer": "4"}, "layer='4': must be one of 0, 1"),
         ({"records_per_epoch": 50}, "records_per_epoch=50: must be at most the 21 batches of an epoch"),
         ({"probe_size": 5000}, "probe_size=5000: must be an integer in [1, 1257], the training samples"),
-        ({"device": "cuda:7"}, "device='cuda:7': must be cpu here"),
+        ({"device": "cuda:7"}, "device='cuda:7': must be cpu or one of this machine's 0 CUDA devices"),
+        ({"network": "news_mlp", "batch_size": 1}, "batch_size=1: must be at least 2 where there is batch norm"),
+        ({"network": "flat"}, "network='flat': must take samples of shape (1, 8, 8); "),
+        ({"network": "narrow"}, "network='narrow': must give logits of shape (2, 10), not (2, 3)"),
+        ({"network": "detour", "cnd_layer": "2"}, "cnd_layer='2': must be a layer that a forward pass reaches"),
     ],
 )
 def test_what_does_not_fit_is_an_error_before_anything_is_written(tmp_path, monkeypatch, parameters, message):
     monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
     monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+    class Detour(nn.Sequential):
+        def forward(self, x):
+            return self[3](self[1](self[0](x)))
+
     models.register("own", lambda s, k, p: nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.Tanh(), nn.Linear(9, k)))
-    if "cnd_layer" in parameters:
-        parameters = parameters | {"network": "own"}
+    models.register("flat", lambda s, k, p: nn.Sequential(nn.Linear(64, 9), nn.Tanh(), nn.Linear(9, k)))
+    models.register("narrow", lambda s, k, p: nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.Linear(9, 3)))
+    models.register("detour", lambda s, k, p: Detour(nn.Flatten(), nn.Linear(64, 9), nn.Linear(9, 9), nn.Linear(9, k)))
     with pytest.raises(ParameterError) as error:
         run(Experiment(runs_folder=str(tmp_path / "runs"), **parameters))
     assert message in str(error.value)
