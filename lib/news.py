@@ -57,10 +57,16 @@ def compute(folder: Path, glove: Path | None = None) -> dict[str, np.ndarray]:
 
     Raises:
         ParameterError: for a GloVe file of another width.
-        OSError: where the corpus is absent and cannot be downloaded.
+        FileNotFoundError: where the corpus is absent and cannot be downloaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    bunch = fetch_20newsgroups(data_home=folder, subset="all", shuffle=False)
+    try:
+        bunch = fetch_20newsgroups(data_home=folder, subset="all", shuffle=False)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"data_folder: 20news-bydate_py3.pkz, scikit-learn's cache of 20 Newsgroups, is not in {folder} and could "
+            f"not be downloaded ({error}); place it there"
+        ) from error
     classes, class_of_group = top_level_classes(bunch.target_names)
     labels = class_of_group[bunch.target]
     train, test = train_test_split(np.arange(len(labels)), test_size=0.3, stratify=labels, random_state=0)

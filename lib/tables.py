@@ -47,7 +47,7 @@ def summary(stops: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A summary of one study as it is printed: a row a noise and criterion, "mean ± std" in each cell."""
+    """A summary of one study as it is printed: a row a criterion, each noise named once, "mean ± std" in each cell."""
 
     def cell(row: pd.Series, column: str) -> str:
         if row["runs"] == 0:
@@ -66,7 +66,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             ],
         }
     )
-    return printed.set_index(["Noise", "Criterion"])
+    repeated = (printed["Noise"] == printed["Noise"].shift()).to_numpy()
+    printed.loc[repeated, "Noise"] = ""
+    return printed
 
 
 def write(table: pd.DataFrame, study: str, source: str, folder: Path) -> list[Path]:
@@ -74,16 +76,15 @@ def write(table: pd.DataFrame, study: str, source: str, folder: Path) -> list[Pa
     folder.mkdir(parents=True, exist_ok=True)
     csv, tex = (folder / f"criteria_{file_stem(study)}{suffix}" for suffix in (".csv", ".tex"))
     table.to_csv(csv, index=False, float_format="%.6g")
-    printed = readable(table).rename(columns=lambda heading: heading.replace("%", r"\%"))
-    printed.index = printed.index.map(lambda names: tuple(name.replace("%", r"\%") for name in names))
-    printed = printed.map(lambda text: text.replace("±", r"$\pm$"))
+    printed = readable(table)
     latex = printed.to_latex(
-        column_format="ll" + "r" * printed.shape[1],
-        multirow=False,
+        index=False,
+        escape=True,
+        column_format="ll" + "r" * (printed.shape[1] - 2),
         caption=caption(table, study, source).replace("%", r"\%").replace("_", r"\_").replace("&", r"\&"),
         label=f"tab:criteria-{file_stem(study)}",
         position="t",
-    )
+    ).replace("±", r"$\pm$")
     tex.write_text(latex)
     return [csv, tex]
 

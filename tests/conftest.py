@@ -3,18 +3,10 @@
 import pytest
 import torch
 
-from lib.parameters import ROOT, Experiment
+from lib.parameters import CHOICES, ROOT, Experiment
 from lib.training import run
 
 SHARED = ROOT.parent / "shared" / "data"
-ALL_CRITERIA = (
-    "cnd",
-    "prediction_changes",
-    "known_polluted_accuracy",
-    "known_polluted_log_likelihood",
-    "validation_accuracy_noisy",
-    "validation_accuracy_clean",
-)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,7 +17,7 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def tiny():
     """Parameters of a run on digits that takes a fraction of a second."""
-    return {"epochs": 3, "window": 2, "patience": 1, "validation_share": 0.1, "criteria": ALL_CRITERIA}
+    return {"epochs": 3, "window": 2, "patience": 1, "validation_share": 0.1, "criteria": CHOICES["criteria"]}
 
 
 @pytest.fixture(scope="session")

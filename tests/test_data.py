@@ -148,6 +148,16 @@ def test_a_file_that_cannot_be_written_costs_time_not_the_run(tmp_path, small_co
     assert not list(tmp_path.iterdir())
 
 
+def test_without_corpus_and_internet_the_error_names_the_file_and_its_place(tmp_path, monkeypatch):
+    def offline(**_arguments):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(news, "fetch_20newsgroups", offline)
+    with pytest.raises(FileNotFoundError, match=rf"20news-bydate_py3\.pkz.* is not in {tmp_path} .*place it there"):
+        data.load(news_experiment(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
 def test_word_vectors_do_not_see_the_test_posts(tmp_path, small_corpus, monkeypatch):
     seen = []
     original = news.corpus_vectors
