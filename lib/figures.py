@@ -99,7 +99,7 @@ def signals(runs: pd.DataFrame, stops: pd.DataFrame) -> Figure:
         column[0].plot(panel["epoch"], panel["test_accuracy"], color=TEST_COLOUR, label="Test accuracy")
         column[0].set_title(f"{noise}, seed {panel['seed'].iloc[0]}")
         oracle = run_stops.loc["oracle"]
-        column[0].plot(oracle["epoch"], oracle["test_accuracy"], "*", ms=13, color="k", label="Oracle", zorder=3)
+        column[0].plot(oracle["epoch"], oracle["test_accuracy"], "*", ms=15, color="0.6", mec="k", label="Oracle")
         for axis, name in zip(column[1:], names, strict=True):
             if name in run_stops.index:
                 _signal_and_stop(column[0], axis, panel, name, run_stops.loc[name])
