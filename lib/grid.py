@@ -87,7 +87,11 @@ def _combinations(parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | None:
-    """Execute a notebook by papermill; the executed notebook is `output`. Returns None, or what went wrong."""
+    """Execute a notebook by papermill; the executed notebook is `output`. Returns None, or what went wrong.
+
+    The working folder stays that of the caller, as papermill would change it for all threads of the process; paths in
+    notebooks start at the project root.
+    """
     logging.getLogger("papermill").setLevel(logging.ERROR)
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -95,7 +99,6 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | N
             notebook,
             output,
             parameters=parameters,
-            cwd=notebook.parent,
             progress_bar=False,
             kernel_name="python3",
             extra_arguments=["--log-level=CRITICAL"],

@@ -1,6 +1,7 @@
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -24,8 +25,10 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(runs_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("figures")
-    return report.build(str(runs_folder), str(folder), idea_epochs=6)
+    folder, working_folder = tmp_path_factory.mktemp("figures"), Path.cwd()
+    page = report.build(str(runs_folder), str(folder), idea_epochs=6)
+    assert Path.cwd() == working_folder
+    return page
 
 
 def test_the_report_is_one_page_that_opens_offline_and_fits_a_phone(built):
