@@ -89,22 +89,26 @@ def read_performances(folder: Path) -> pd.DataFrame:
 
 def unfinished(folder: Path) -> str | None:
     """Why a run folder holds no finished run; None where it does."""
-    folder = Path(folder)
+    return _inspect(Path(folder))[1]
+
+
+def _inspect(folder: Path) -> tuple[pd.DataFrame, str | None]:
+    """The table of a run folder, read once, and why it is not that of a finished run (None where it is)."""
+    nothing = pd.DataFrame()
     if not (folder / ARGS).exists():
-        return f"unfinished: no {ARGS}"
+        return nothing, f"unfinished: no {ARGS}"
     try:
         parameters = json.loads((folder / ARGS).read_text())["parameters"]
         expected = parameters["epochs"] * parameters["records_per_epoch"]
-        recorded = len(read_performances(folder)) if (folder / PERFORMANCES).exists() else 0
-        if recorded == expected:
-            missing = {"test_accuracy", *parameters["criteria"]} - set(_table(folder).columns)
-            if missing:
-                return f"broken: {PERFORMANCES} lacks {', '.join(sorted(missing))}"
+        table = _table(folder) if (folder / PERFORMANCES).exists() else nothing
+        if len(table) != expected:
+            return table, f"unfinished: {len(table)} of {expected} records"
+        missing = {"test_accuracy", *parameters["criteria"]} - set(table.columns)
     except _BROKEN as error:
-        return f"broken: {type(error).__name__}: {error}"
-    if recorded != expected:
-        return f"unfinished: {recorded} of {expected} records"
-    return None if (folder / WEIGHTS).exists() else f"unfinished: no {WEIGHTS}"
+        return nothing, f"broken: {type(error).__name__}: {error}"
+    if missing:
+        return table, f"broken: {PERFORMANCES} lacks {', '.join(sorted(missing))}"
+    return table, None if (folder / WEIGHTS).exists() else f"unfinished: no {WEIGHTS}"
 
 
 def load(folder: Path | str) -> pd.DataFrame:
@@ -120,12 +124,12 @@ def load(folder: Path | str) -> pd.DataFrame:
     """
     tables, skipped = [], {}
     for run in sorted({path.parent for path in (ROOT / folder).glob("*/*") if path.name in _OWN_FILES}):
-        reason = unfinished(run)
-        if reason is not None:
+        table, reason = _inspect(run)
+        if reason is None:
+            tables.append(table)
+        else:
             skipped[run.name] = reason
             warnings.warn(f"run {run.name} skipped: {reason}", stacklevel=2)
-            continue
-        tables.append(_table(run))
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["run", "record", "epoch"])
     table.attrs["skipped"] = skipped
     return table

@@ -35,7 +35,7 @@ def run(experiment: Experiment) -> Run:
 
     Raises:
         ParameterError: for parameters that do not fit data, network or machine, before anything is written.
-        FileExistsError: if the run folder holds another experiment.
+        FileExistsError: if the run folder holds another experiment, or another process is writing it.
         FloatingPointError: if training diverges, so that the network's outputs are no longer finite.
     """
     finished = Run.find(experiment)
