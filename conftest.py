@@ -11,7 +11,7 @@ from lib.noise import symmetric
 def _doctest_names(doctest_namespace):
     torch.manual_seed(0)
     x = torch.randn(256, 8)
-    noisy_labels, _ = symmetric(x[:, :3].argmax(dim=1), 0.4, 3, seed=0)
+    noisy_labels = symmetric(x[:, :3].argmax(dim=1), 0.4, 3, seed=0).labels
     model = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     doctest_namespace.update(

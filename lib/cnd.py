@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from lib.arrays import like, to_tensor
-from lib.parameters import ParameterError, check_choice
+from lib.checks import ParameterError, check_choice
 
 _BLOCK = 256  # neurons whose counters stay in the cache together
 

@@ -1,82 +1,22 @@
-"""Datasets as tensors: everything is in memory on one device, a batch is an index slice."""
+"""Every dataset of the study by name, prepared on first use, in memory on one device."""
 
-import logging
-import os
-import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from lib.parameters import CHOICES, ROOT, Experiment, ParameterError
-
-_log = logging.getLogger("lib")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Inputs and true labels.
-
-    Attributes:
-        x_train, x_test: inputs, shape (n, ...), floating point.
-        y_train, y_test: classes in [0, num_classes), int64, shape (n,).
-        classes: name of each class.
-        source: where the data is from, one line for tables and figures.
-    """
-
-    x_train: torch.Tensor
-    y_train: torch.Tensor
-    x_test: torch.Tensor
-    y_test: torch.Tensor
-    classes: tuple[str, ...]
-    source: str
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.classes)
-
-    def to(self, device: str) -> "Dataset":
-        """The same data on a device."""
-        names = ("x_train", "y_train", "x_test", "y_test")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
-
-
-def prepared(file: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays from a prepared file; where it is not there they are computed, and stored for the next run.
-
-    The file is written whole or not at all; a folder that may not be written costs time, not the run.
-
-    Args:
-        file: path of the `.npz` file.
-        compute: gives the arrays by name.
-
-    Raises:
-        ParameterError: for a prepared file that is damaged.
-    """
-    if file.exists():
-        try:
-            with np.load(file) as stored:
-                return dict(stored)
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ParameterError(f"data_folder: {file} is damaged; delete it, it will be made again") from error
-    arrays = compute()
-    part = file.with_name(f"{file.stem}.{os.getpid()}.part.npz")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part, **arrays)
-        part.replace(file)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        _log.warning("%s not written, it will be computed again: %s", file, error)
-    return arrays
+from lib import own_data, prepared, vision
+from lib.checks import ParameterError
+from lib.dataset import Dataset, from_arrays
+from lib.parameters import CHOICES, ROOT, Experiment
+from lib.seeds import stream
 
 
 def digits(experiment: Experiment) -> Dataset:
     """scikit-learn's embedded handwritten digits: 1,797 images of shape (1, 8, 8) in [0, 1], split 70/30."""
-    return _dataset(prepared(ROOT / experiment.data_folder / "digits.npz", _compute_digits), largest=16)
+    arrays = prepared.prepared(ROOT / experiment.data_folder / "digits.npz", _compute_digits)
+    return from_arrays(arrays, "digits", ([0.0], [1.0]), largest=16)
 
 
 def newsgroups(experiment: Experiment) -> Dataset:
@@ -85,15 +25,28 @@ def newsgroups(experiment: Experiment) -> Dataset:
 
     folder = ROOT / experiment.data_folder
     glove = news.glove_path(experiment.glove_file)
-    return _dataset(prepared(folder / news.file_name(glove), lambda: news.compute(folder, glove)))
+    return from_arrays(prepared.prepared(folder / news.file_name(glove), lambda: news.compute(folder, glove)), "news")
 
 
-def _dataset(arrays: dict[str, np.ndarray], largest: float = 1.0) -> Dataset:
-    """Tensors of prepared arrays, inputs as float32 divided by the largest value."""
-    inputs = [torch.from_numpy(arrays[name]).float() / largest for name in ("x_train", "x_test")]
-    labels = [torch.from_numpy(arrays[name]) for name in ("y_train", "y_test")]
-    classes = tuple(str(name) for name in arrays["classes"])
-    return Dataset(inputs[0], labels[0], inputs[1], labels[1], classes, str(arrays["source"]))
+def images(experiment: Experiment) -> Dataset:
+    """An image dataset of torchvision (see `lib.vision`), prepared from its official archive."""
+    name = experiment.dataset.removesuffix("_coarse")
+    folder = ROOT / experiment.data_folder
+    arrays = prepared.prepared(folder / f"{name}.npz", lambda: vision.compute(name, folder))
+    origin = vision.source(name, arrays)
+    if name != experiment.dataset:
+        arrays = vision.coarse(arrays)
+    statistics = list(vision.VISION[name].mean), list(vision.VISION[name].std)
+    return replace(from_arrays(arrays, f"{name}.npz", statistics), source=origin)
+
+
+def tiny_imagenet(experiment: Experiment) -> Dataset:
+    """Tiny ImageNet, prepared from its official archive or folder (see `lib.tiny_imagenet`)."""
+    from lib import tiny_imagenet
+
+    folder = ROOT / experiment.data_folder
+    arrays = prepared.prepared(folder / "tiny_imagenet.npz", lambda: tiny_imagenet.compute(folder))
+    return from_arrays(arrays, "Tiny ImageNet", tiny_imagenet.STATISTICS)
 
 
 def _compute_digits() -> dict[str, np.ndarray]:
@@ -101,12 +54,12 @@ def _compute_digits() -> dict[str, np.ndarray]:
     from sklearn.model_selection import train_test_split
 
     bunch = load_digits()
-    images, labels = bunch.images.astype(np.uint8)[:, None], bunch.target.astype(np.int64)
+    pixels, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
     train, test = train_test_split(np.arange(len(labels)), test_size=0.3, stratify=labels, random_state=0)
     return {
-        "x_train": images[train],
+        "x_train": pixels[train],
         "y_train": labels[train],
-        "x_test": images[test],
+        "x_test": pixels[test],
         "y_test": labels[test],
         "classes": bunch.target_names.astype(str),
         "source": np.array(
@@ -115,7 +68,12 @@ def _compute_digits() -> dict[str, np.ndarray]:
     }
 
 
-LOADERS: dict[str, Callable[[Experiment], Dataset]] = {"digits": digits, "news": newsgroups}
+LOADERS: dict[str, Callable[[Experiment], Dataset]] = {
+    "digits": digits,
+    "news": newsgroups,
+    **{name: images for name in ("cifar10", "cifar100", "cifar100_coarse", "mnist", "fashion_mnist", "svhn")},
+    "tiny_imagenet": tiny_imagenet,
+}
 """Loader of each dataset by name."""
 
 
@@ -127,5 +85,37 @@ def register(name: str, loader: Callable[[Experiment], Dataset]) -> None:
 
 
 def load(experiment: Experiment) -> Dataset:
-    """The experiment's dataset, on its device."""
-    return LOADERS[experiment.dataset](experiment).to(experiment.device)
+    """The experiment's dataset, reduced to as many samples as it asks for, on its device.
+
+    Raises:
+        ParameterError: for data that is damaged, or does not fit the parameters; says what to do.
+        FileNotFoundError: where data is absent and cannot be downloaded; says what to place where.
+    """
+    loader = own_data.load if experiment.own_data else LOADERS[experiment.dataset]
+    dataset = _reduced(loader(experiment), experiment)
+    if experiment.augmentation != "none" and not dataset.x_train.are_images:
+        raise ParameterError(f"augmentation={experiment.augmentation!r}: must be none for data that is no uint8 images")
+    if experiment.augmentation != "none" and len(set(dataset.x_train.shape[2:])) > 1:
+        raise ParameterError(f"augmentation={experiment.augmentation!r}: must be none for images that are not square")
+    return dataset.to(experiment.device, experiment.memory_format == "channels_last")
+
+
+def _reduced(dataset: Dataset, experiment: Experiment) -> Dataset:
+    """The dataset with the samples asked for: training samples drawn by the seed, test samples the same for all."""
+    told = []
+    for part, asked, seed in (
+        ("train", experiment.train_samples, experiment.seed),
+        ("test", experiment.test_samples, 0),
+    ):
+        inputs, labels = getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")
+        if asked > len(labels):
+            raise ParameterError(f"{part}_samples={asked}: must be at most the {len(labels)} of {experiment.dataset}")
+        if asked in (0, len(labels)):
+            continue
+        drawn = stream(seed, f"{part}_samples").permutation(len(labels))[:asked]
+        rows = torch.from_numpy(np.sort(drawn))
+        told.append(f"{asked:,} of {len(labels):,} {part}{'ing' if part == 'train' else ''} samples")
+        dataset = replace(dataset, **{f"x_{part}": inputs.take(rows), f"y_{part}": labels[rows]})
+        if part == "train":
+            dataset = replace(dataset, train_rows=rows)
+    return replace(dataset, source=f"{dataset.source}, reduced: {', '.join(told)}") if told else dataset

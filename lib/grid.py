@@ -31,11 +31,13 @@ import papermill
 import yaml
 from tqdm import tqdm
 
-from lib.parameters import ROOT, Experiment, ParameterError, check_choice
+from lib.checks import ParameterError, check_choice
+from lib.parameters import ROOT, Experiment
 from lib.runs import PERFORMANCES, Run
 
 NOTEBOOKS = ROOT / "notebooks"
-_LISTS = {"criteria"}  # parameters whose value is itself a list
+# Parameters whose value is itself a list.
+_LISTS = {name for name, field in Experiment.__dataclass_fields__.items() if isinstance(field.default, tuple)}
 
 
 @dataclass(frozen=True)

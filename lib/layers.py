@@ -6,16 +6,17 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from lib.parameters import ParameterError, check_choice
+from lib.checks import ParameterError, check_choice
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def last_hidden_layer(model: nn.Module, x: torch.Tensor) -> str:
-    """Name of the last hidden layer: the last but one linear or convolutional module that a forward pass reaches.
+def hidden_layers(model: nn.Module, x: torch.Tensor) -> list[str]:
+    """Names of the hidden layers in the order in which a forward pass reaches them.
 
-    Its output is the pre-activation. Where a batch norm stands before the activation function, the two differ by
-    a scale and a shift per neuron, which change no divergence.
+    A hidden layer is a linear or convolutional module other than the last one reached, the classifier. Its output is
+    the pre-activation. Where a batch norm stands before the activation function, the two differ by a scale and a shift
+    per neuron, which change no divergence.
 
     Args:
         model: any network whose last linear or convolutional module is the classifier.
@@ -36,9 +37,15 @@ def last_hidden_layer(model: nn.Module, x: torch.Tensor) -> str:
     finally:
         for hook in hooks:
             hook.remove()
-    if len(reached) < 2:
+    names = list(dict.fromkeys(reached))
+    if len(names) < 2:
         raise ParameterError(f"network of {type(model).__name__}: must have a hidden linear or convolutional layer")
-    return reached[-2]
+    return names[:-1]
+
+
+def last_hidden_layer(model: nn.Module, x: torch.Tensor) -> str:
+    """Name of the last of the `hidden_layers`."""
+    return hidden_layers(model, x)[-1]
 
 
 @contextmanager
@@ -59,24 +66,37 @@ def check_layer(model: nn.Module, layer: str) -> None:
 
 
 @contextmanager
-def captured(model: nn.Module, layer: str) -> Iterator[list[torch.Tensor]]:
-    """Collect the outputs of the named module in a list, one tensor a forward pass, while inside.
+def captured(model: nn.Module, *layers: str) -> Iterator[dict[str, list[torch.Tensor]]]:
+    """Collect the outputs of the named modules while inside: for each name a list, one tensor a forward pass.
 
-    Each is detached and of shape (n, neurons): maps (n, channels, ...) are averaged over their positions.
-    Raises ParameterError for a name that is no module of the network.
+    Each is detached and of shape (n, neurons): maps (n, channels, ...) are averaged over their positions, and so are
+    the tokens of a transformer (n, tokens, neurons). Raises ParameterError for a name that is no module.
     """
-    check_layer(model, layer)
-    outputs: list[torch.Tensor] = []
+    for layer in layers:
+        check_layer(model, layer)
+    outputs: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
 
-    def keep(_module, _inputs, output):
-        maps = output.detach()
-        outputs.append(maps.flatten(2).mean(dim=2) if maps.ndim > 2 else maps)
+    def keep(layer: str, module: nn.Module, output: torch.Tensor) -> None:
+        outputs[layer].append(_averaged(output.detach(), module))
 
-    hook = model.get_submodule(layer).register_forward_hook(keep)
+    hooks = [
+        model.get_submodule(layer).register_forward_hook(
+            lambda module, _inputs, output, layer=layer: keep(layer, module, output)
+        )
+        for layer in layers
+    ]
     try:
         yield outputs
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
+
+
+def _averaged(output: torch.Tensor, module: nn.Module) -> torch.Tensor:
+    """The mean over positions; of three dimensions they come second, unless the module works on sequences of maps."""
+    if output.ndim == 3 and not isinstance(module, nn.Conv1d | nn.BatchNorm1d):
+        return output.mean(dim=1)
+    return output.flatten(2).mean(dim=2) if output.ndim > 2 else output
 
 
 def pre_activations(
@@ -100,4 +120,4 @@ def pre_activations(
     with captured(model, layer) as outputs, evaluating(model):
         for batch in x.split(batch_size):
             model(batch)
-    return torch.cat(outputs)
+    return torch.cat(outputs[layer])

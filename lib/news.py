@@ -18,7 +18,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import normalize
 
-from lib.parameters import ROOT, ParameterError
+from lib.checks import ParameterError
+from lib.parameters import ROOT
 
 MAX_WORDS = 1000
 POSITIONS = 16

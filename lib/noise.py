@@ -1,13 +1,45 @@
-"""Label noise: wrong labels in exact number, with the mask that says which they are."""
+"""Label noise, with the mask that says which labels are wrong, and the rate realised.
+
+Symmetric and pair noise corrupt an exact number of samples; with instance-dependent and human noise the realised rate
+differs from the one asked for. Human labels are read by `lib.human_labels`.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from scipy.stats import truncnorm
 
 from lib.arrays import like, to_numpy
-from lib.parameters import CHOICES, ParameterError, check_choice
+from lib.checks import ParameterError, check_choice
 from lib.seeds import stream
 
+RATE_DEVIATION = 0.1
+"""Standard deviation of the rate of single samples in instance-dependent noise."""
+_ROWS = 2000  # samples that are multiplied at a time
 
-def symmetric(labels, rate: float, num_classes: int, seed: int):
+
+class Noisy(NamedTuple):
+    """Labels with noise, and what is known of it.
+
+    Attributes:
+        labels: shape (n,), of the kind of the labels given.
+        corrupted: whether a label is wrong, boolean, shape (n,).
+        rate: realised share of wrong labels; 0 where there are no samples.
+    """
+
+    labels: np.ndarray | torch.Tensor
+    corrupted: np.ndarray | torch.Tensor
+    rate: float
+
+
+def compare(noisy, true) -> Noisy:
+    """Labels that are noisy already, against the true ones; both of shape (n,), integers, arrays or tensors."""
+    wrong = to_numpy(noisy) != to_numpy(true)
+    return Noisy(like(noisy, true), like(wrong, true), float(wrong.mean()) if len(wrong) else 0.0)
+
+
+def symmetric(labels, rate: float, num_classes: int, seed: int) -> Noisy:
     """Give round(rate * n) samples a label drawn uniformly from the other classes.
 
     Args:
@@ -17,8 +49,7 @@ def symmetric(labels, rate: float, num_classes: int, seed: int):
         seed: of the draw.
 
     Returns:
-        (noisy_labels, corrupted_mask): the labels with noise, and a boolean mask of the samples whose label is
-        wrong, both of shape (n,) and of the kind of `labels`.
+        Labels, mask and realised rate.
 
     Raises:
         ParameterError: for a rate, number of classes or labels out of range.
@@ -26,7 +57,7 @@ def symmetric(labels, rate: float, num_classes: int, seed: int):
     return _corrupt(labels, rate, num_classes, seed, _other_class)
 
 
-def pair(labels, rate: float, num_classes: int, seed: int):
+def pair(labels, rate: float, num_classes: int, seed: int) -> Noisy:
     """Give round(rate * n) samples the next class, c -> c + 1 mod K (pair flipping).
 
     Arguments, result and errors as in `symmetric`.
@@ -34,14 +65,72 @@ def pair(labels, rate: float, num_classes: int, seed: int):
     return _corrupt(labels, rate, num_classes, seed, lambda chosen, k, rng: (chosen + 1) % k)
 
 
-def none(labels, rate: float, num_classes: int, seed: int):
+def none(labels, rate: float, num_classes: int, seed: int) -> Noisy:
     """Leave the labels as they are; arguments, result and errors as in `symmetric`."""
     return _corrupt(labels, 0.0, num_classes, seed, _other_class)
 
 
-def corrupt(kind: str, labels, rate: float, num_classes: int, seed: int):
-    """Noise of the named kind: none, symmetric or pair; arguments, result and errors as in `symmetric`."""
-    check_choice("noise", kind, CHOICES["noise"])
+def instance(labels, inputs, rate: float, num_classes: int, seed: int) -> Noisy:
+    """Instance-dependent noise (Xia et al., NeurIPS 2020, Algorithm 2): how a label is wrong follows from the input.
+
+    Each sample has a rate of its own, from a normal distribution around `rate` with standard deviation 0.1, truncated
+    to [0, 1]. With that probability its label becomes one of the others, drawn from the softmax of x W_y, where x is
+    the flattened input and W_y, of shape d x K, is standard normal for each class y. Rate 0 leaves every label.
+
+    Args:
+        labels: true class of each sample, integers in [0, num_classes), shape (n,), array or tensor.
+        inputs: shape (n, ...), indexed by tensors of rows: a tensor, or `lib.inputs.Inputs`.
+        rate: mean rate, in [0, 1).
+        num_classes: K, at least 2.
+        seed: of the draw.
+
+    Returns:
+        Labels, mask and realised rate.
+
+    Raises:
+        ParameterError: for a rate, number of classes or labels out of range, or another number of inputs.
+    """
+    true = _checked(labels, num_classes)
+    _check_rate(rate)
+    if len(inputs) != len(true):
+        raise ParameterError(f"inputs of {len(inputs)} samples: must be as many as the {len(true)} labels")
+    noisy = true.copy()
+    if rate > 0:
+        rng = stream(seed, "noise")
+        low, high = (0 - rate) / RATE_DEVIATION, (1 - rate) / RATE_DEVIATION
+        own_rates = truncnorm.rvs(low, high, rate, RATE_DEVIATION, size=len(true), random_state=rng)
+        flipped = np.flatnonzero(rng.random(len(true)) < own_rates)
+        draws = rng.random(len(true))
+        for label in range(num_classes):
+            of_class = flipped[true[flipped] == label]
+            weights = None
+            for start in range(0, len(of_class), _ROWS):
+                rows = of_class[start : start + _ROWS]
+                x = inputs[torch.from_numpy(rows)].flatten(1)
+                if weights is None:
+                    shape = (x.shape[1], num_classes)
+                    drawn = stream(seed, "noise", label).standard_normal(shape, dtype=np.float32)
+                    weights = torch.from_numpy(drawn).to(x.device)
+                logits = (x.float() @ weights).double()
+                logits[:, label] = -torch.inf
+                noisy[rows] = _draw(logits.softmax(dim=1).cpu().numpy(), draws[rows])
+    return compare(like(noisy, labels), labels)
+
+
+def _draw(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """A class for each row of probabilities (n, K) by a uniform number of [0, 1), never one of probability 0."""
+    cumulative = probabilities.cumsum(axis=1)
+    return (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=1)
+
+
+def corrupt(kind: str, labels, rate: float, num_classes: int, seed: int, inputs=None) -> Noisy:
+    """Noise of the named kind: none, symmetric, pair or instance, which alone needs the inputs.
+
+    Arguments, result and errors as in `symmetric` and `instance`.
+    """
+    check_choice("noise", kind, ["none", "symmetric", "pair", "instance"])
+    if kind == "instance":
+        return instance(labels, inputs, rate, num_classes, seed)
     return {"none": none, "symmetric": symmetric, "pair": pair}[kind](labels, rate, num_classes, seed)
 
 
@@ -86,13 +175,16 @@ def _checked(labels, num_classes: int) -> np.ndarray:
     return array
 
 
-def _corrupt(labels, rate, num_classes, seed, wrong_labels):
-    given = _checked(labels, num_classes)
+def _check_rate(rate: float) -> None:
     if not 0 <= rate < 1:
         raise ParameterError(f"noise_rate={rate}: must be a number in [0, 1)")
+
+
+def _corrupt(labels, rate, num_classes, seed, wrong_labels) -> Noisy:
+    given = _checked(labels, num_classes)
+    _check_rate(rate)
     rng = stream(seed, "noise")
     chosen = rng.permutation(len(given))[: round(rate * len(given))]
-    noisy, mask = given.copy(), np.zeros(len(given), dtype=bool)
+    noisy = given.copy()
     noisy[chosen] = wrong_labels(given[chosen], num_classes, rng)
-    mask[chosen] = True
-    return like(noisy, labels), like(mask, labels)
+    return compare(like(noisy, labels), labels)

@@ -1,27 +1,57 @@
 """What a run is: one typed, frozen, validated description, from which everything else follows."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import numbers
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from lib.checks import ParameterError, Rule, check_choice, check_known, typed
 
 _HERE = Path(__file__).resolve().parent.parent
 ROOT = _HERE if (_HERE / "pyproject.toml").exists() else Path.cwd()
 """Folder that relative paths start from: the checkout, or the working folder where `lib` is installed."""
 
+HUMAN_NOISE: dict[str, list[str]] = {
+    "cifar10": ["worse_label", "aggre_label", "random_label1", "random_label2", "random_label3"],
+    "cifar100": ["noisy_label"],
+    "cifar100_coarse": ["noisy_coarse_label"],
+}
+"""Human labels of each dataset that has them, by the names of CIFAR-10N and CIFAR-100N."""
+
 CHOICES: dict[str, list[str]] = {
-    "dataset": ["digits", "news"],
-    "noise": ["none", "symmetric", "pair"],
-    "network": ["mlp", "small_cnn", "news_mlp"],
+    "dataset": [
+        "digits",
+        "news",
+        "cifar10",
+        "cifar100",
+        "cifar100_coarse",
+        "mnist",
+        "fashion_mnist",
+        "svhn",
+        "tiny_imagenet",
+    ],
+    "noise": ["none", "symmetric", "pair", "instance", *(name for kinds in HUMAN_NOISE.values() for name in kinds)],
+    "augmentation": ["none", "crop", "flip", "crop_flip"],
+    "network": [
+        "mlp",
+        "small_cnn",
+        "news_mlp",
+        "lenet",
+        "preact_resnet9",
+        "preact_resnet18",
+        "preact_resnet34",
+        "resnet18",
+        "resnet50",
+        "vit",
+    ],
     "loss": ["cross_entropy", "mean_absolute_error"],
-    "optimizer": ["sgd", "adam"],
+    "optimizer": ["sgd", "adam", "adamw"],
+    "schedule": ["constant", "multi_step", "cosine"],
     "criteria": [
         "cnd",
         "prediction_changes",
@@ -33,44 +63,40 @@ CHOICES: dict[str, list[str]] = {
     "cnd_filter": ["predicted_as_labelled", "all"],
     "cnd_weights": ["uniform", "frequency"],
     "dtype": ["float32", "bfloat16"],
+    "memory_format": ["contiguous", "channels_last"],
 }
 """Allowed names. `lib.data.register` and `lib.models.register` add a user's own."""
 
-
-class ParameterError(ValueError):
-    """A wrong parameter, told in one line: its name, the value given, what is allowed."""
-
-
-class _Rule(NamedTuple):
-    holds: Callable[[Any], bool]
-    allowed: str
-
-
-_AT_LEAST_0 = _Rule(lambda v: v >= 0, "an integer of at least 0")
-_AT_LEAST_1 = _Rule(lambda v: v >= 1, "an integer of at least 1")
-_SHARE = _Rule(lambda v: 0 <= v < 1, "a number in [0, 1)")
-_RULES: dict[str, _Rule] = {
-    "data_folder": _Rule(bool, "the path of a folder"),
-    "runs_folder": _Rule(bool, "the path of a folder"),
+_AT_LEAST_0 = Rule(lambda v: v >= 0, "an integer of at least 0")
+_AT_LEAST_1 = Rule(lambda v: v >= 1, "an integer of at least 1")
+_SHARE = Rule(lambda v: 0 <= v < 1, "a number in [0, 1)")
+_RULES: dict[str, Rule] = {
+    "data_folder": Rule(bool, "the path of a folder"),
+    "runs_folder": Rule(bool, "the path of a folder"),
+    "image_size": _AT_LEAST_0,
+    "train_samples": _AT_LEAST_0,
+    "test_samples": _AT_LEAST_0,
     "noise_rate": _SHARE,
     "validation_share": _SHARE,
     "probe_size": _AT_LEAST_1,
     "dropout": _SHARE,
-    "learning_rate": _Rule(lambda v: 0 < v < float("inf"), "a finite number above 0"),
+    "learning_rate": Rule(lambda v: 0 < v < float("inf"), "a finite number above 0"),
+    "decay": Rule(lambda v: 0 < v <= 1, "a number in (0, 1]"),
     "momentum": _SHARE,
-    "weight_decay": _Rule(lambda v: 0 <= v < float("inf"), "a finite number of at least 0"),
+    "weight_decay": Rule(lambda v: 0 <= v < float("inf"), "a finite number of at least 0"),
     "batch_size": _AT_LEAST_1,
     "epochs": _AT_LEAST_1,
     "records_per_epoch": _AT_LEAST_1,
-    "seed": _Rule(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)"),
+    "seed": Rule(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)"),
     "patience": _AT_LEAST_1,
     "window": _AT_LEAST_1,
-    "cnd_quantile": _Rule(lambda v: 0 <= v <= 1, "a number in [0, 1]"),
-    "cnd_bins": _Rule(lambda v: v >= 2, "an integer of at least 2"),
+    "cnd_quantile": Rule(lambda v: 0 <= v <= 1, "a number in [0, 1]"),
+    "cnd_bins": Rule(lambda v: v >= 2, "an integer of at least 2"),
     "signal_samples": _AT_LEAST_1,
-    "device": _Rule(lambda v: re.fullmatch(r"cpu|cuda(:\d+)?", v), "cpu, cuda or cuda:N"),
+    "device": Rule(lambda v: re.fullmatch(r"cpu|cuda(:\d+)?", v), "cpu, cuda or cuda:N"),
     "threads": _AT_LEAST_1,
 }
+_RATELESS = {"none"}.union(*HUMAN_NOISE.values())
 _PLACES = ("data_folder", "runs_folder")
 _IPYTHON_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 
@@ -83,18 +109,24 @@ class Experiment:
     things lie, not what the run is: they take no part in `name`. Raises ParameterError.
 
     Attributes:
-        dataset: name of the data, see `lib.data`.
+        dataset: name of the data, see `lib.data`; or the path of a user's own `.npz` file, or image folder (a path
+            with a slash), see `lib.own_data`.
         data_folder: where data is found, downloaded to and cached; relative paths start at the project root.
         runs_folder: where run folders are written.
+        image_size: pixels that images of a folder are scaled and cropped to; 0: as they are, all of one size.
+        train_samples, test_samples: number of samples drawn from the dataset's; 0: all of them.
         glove_file: GloVe text file with the word vectors of NEWS; empty: computed from the corpus.
         noise: kind of label noise, see `lib.noise`.
-        noise_rate: share of training labels that are wrong, in [0, 1).
+        noise_rate: share of training labels that are wrong, in [0, 1); 0 for human labels, which bring their own.
         validation_share: share of the training data held out for validation, in [0, 1).
         probe_size: number of samples in the known-polluted probe.
+        augmentation: of training images, see `lib.augmentation`.
         network: name of the network, see `lib.models`.
         dropout: probability that a hidden unit is dropped.
         loss: training loss, see `lib.losses`.
-        optimizer: sgd or adam.
+        optimizer: sgd, adam or adamw.
+        schedule: of the learning rate over epochs: constant, multi_step or cosine (to 0 at the end).
+        milestones, decay: epochs after which multi_step multiplies the learning rate by decay.
         learning_rate, momentum, weight_decay: of the optimizer; momentum is for sgd only.
         batch_size: largest number of samples in a batch; an epoch is cut into equal batches.
         epochs: passes over the training data.
@@ -106,27 +138,36 @@ class Experiment:
         cnd_quantile: quantile over neurons that makes one number of their divergences.
         cnd_bins: bins of the density histograms.
         cnd_layer: module whose output is the pre-activation; empty: the last hidden layer.
+        cnd_stored_layers: further modules whose neurons' divergences are stored; ["all"]: every hidden layer.
         cnd_filter: training samples that count, all or those predicted as labelled.
         cnd_weights: class weights, uniform (generalised Jensen-Shannon) or frequency (mutual information).
         signal_samples: largest number of training samples on which signals are measured.
         device: cpu, cuda or cuda:N.
         dtype: float32, or bfloat16 for mixed precision.
+        memory_format: of images and convolutions in memory: contiguous (NCHW) or channels_last (NHWC).
         threads: CPU threads; a parameter because another number sums in another order.
     """
 
     dataset: str = "digits"
     data_folder: str = "data"
     runs_folder: str = "runs"
+    image_size: int = 0
+    train_samples: int = 0
+    test_samples: int = 0
     glove_file: str = ""
     noise: str = "symmetric"
     noise_rate: float = 0.4
     validation_share: float = 0.0
     probe_size: int = 50
+    augmentation: str = "none"
     network: str = "mlp"
     dropout: float = 0.0
     loss: str = "cross_entropy"
     optimizer: str = "sgd"
     learning_rate: float = 0.1
+    schedule: str = "constant"
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.1
     momentum: float = 0.0
     weight_decay: float = 0.0
     batch_size: int = 64
@@ -144,33 +185,44 @@ class Experiment:
     cnd_quantile: float = 0.9
     cnd_bins: int = 40
     cnd_layer: str = ""
+    cnd_stored_layers: tuple[str, ...] = ()
     cnd_filter: str = "predicted_as_labelled"
     cnd_weights: str = "uniform"
     signal_samples: int = 10_000
     device: str = "cpu"
     dtype: str = "float32"
+    memory_format: str = "contiguous"
     threads: int = 1
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = _typed(field.name, getattr(self, field.name), field.type)
+            value = typed(field.name, getattr(self, field.name), field.type, _RULES.get(field.name))
             object.__setattr__(self, field.name, value)
-            if field.name in CHOICES:
+            if field.name in CHOICES and not (field.name == "dataset" and self.own_data):
+                or_else = ", or the path of an .npz file or image folder" if field.name == "dataset" else ""
                 for name in value if isinstance(value, tuple) else (value,):
-                    check_choice(field.name, name, CHOICES[field.name])
-            if field.name in _RULES and not _RULES[field.name].holds(value):
-                raise ParameterError(f"{field.name}={value!r}: must be {_RULES[field.name].allowed}")
+                    check_choice(field.name, name, CHOICES[field.name], or_else)
         self._check_together()
 
     def _check_together(self):
-        if self.noise == "none" and self.noise_rate != 0:
-            raise ParameterError(f"noise_rate={self.noise_rate}: must be 0 where noise='none'")
+        if self.noise in _RATELESS and self.noise_rate != 0:
+            raise ParameterError(f"noise_rate={self.noise_rate}: must be 0 where noise={self.noise!r}")
+        owners = [dataset for dataset, kinds in HUMAN_NOISE.items() if self.noise in kinds]
+        if owners and self.dataset not in owners:
+            raise ParameterError(f"noise={self.noise!r}: must be used with dataset={owners[0]!r}, not {self.dataset!r}")
         if len(set(self.criteria)) < len(self.criteria):
             raise ParameterError(f"criteria={self.criteria}: each may be named once")
         if self.validation_share == 0 and any(c.startswith("validation") for c in self.criteria):
             raise ParameterError("validation_share=0.0: must be above 0 where criteria name a validation accuracy")
         if self.optimizer != "sgd" and self.momentum != 0:
             raise ParameterError(f"momentum={self.momentum}: must be 0 where optimizer={self.optimizer!r}")
+        if (self.schedule == "multi_step") != bool(self.milestones):
+            raise ParameterError(
+                f"milestones={self.milestones}: must be named for schedule='multi_step', and only then"
+            )
+        steps = [0, *self.milestones, self.epochs]
+        if self.milestones and sorted(set(steps)) != steps:
+            raise ParameterError(f"milestones={self.milestones}: must rise, from above 0 to below epochs={self.epochs}")
         if self.window > self.records:
             raise ParameterError(f"window={self.window}: must be at most the {self.records} records of the run")
 
@@ -180,13 +232,19 @@ class Experiment:
         return self.epochs * self.records_per_epoch
 
     @property
+    def own_data(self) -> bool:
+        """Whether `dataset` is the path of a user's own file or folder."""
+        return "/" in self.dataset or self.dataset.endswith(".npz")
+
+    @property
     def name(self) -> str:
         """Stable name of the run. Its last part is a hash of every parameter that is not at its default."""
         defaults = Experiment.__dataclass_fields__
         content = {k: v for k, v in self.parameters().items() if v != defaults[k].default and k not in _PLACES}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-        noise = self.noise if self.noise == "none" else f"{self.noise}{self.noise_rate:g}"
-        return f"{self.dataset}-{noise}-{self.network}-seed{self.seed}-{digest}"
+        noise = self.noise if self.noise in _RATELESS else f"{self.noise}{self.noise_rate:g}"
+        dataset = re.sub(r"\W+", "_", Path(self.dataset).stem) if self.own_data else self.dataset
+        return f"{dataset}-{noise}-{self.network}-seed{self.seed}-{digest}"
 
     @property
     def folder(self) -> Path:
@@ -207,8 +265,7 @@ class Experiment:
         """An experiment from names and values; what is not named keeps its default. Raises ParameterError."""
         known = [field.name for field in dataclasses.fields(cls)]
         for name, value in parameters.items():
-            if str(name) not in known:
-                raise ParameterError(f"unknown parameter {name}={value!r}{_closest(str(name), known)}")
+            check_known(str(name), value, known)
         return cls(**parameters)
 
     @classmethod
@@ -231,35 +288,3 @@ class Experiment:
     def read(cls, args_file: Path) -> "Experiment":
         """The experiment that a run folder's `args.json` describes, equal to the one that wrote it."""
         return cls.from_dict(json.loads(Path(args_file).read_text())["parameters"])
-
-
-def _closest(name: str, allowed: list[str]) -> str:
-    close = difflib.get_close_matches(name, allowed, n=1)
-    return f": did you mean {close[0]!r}?" if close else f": must be one of {', '.join(allowed)}"
-
-
-def check_choice(parameter: str, value: str, allowed: list[str]) -> None:
-    """Raise ParameterError, with the closest match, unless the value is one of the allowed names."""
-    if value not in allowed:
-        close = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ParameterError(f"{parameter}={value!r}: must be one of {', '.join(allowed)}{hint}")
-
-
-def _typed(name: str, value: Any, kind: Any) -> Any:
-    """The value as the field's type; whole floats are no integers and truth values no numbers."""
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        if kind is float:
-            return float(value)
-        if kind is int and isinstance(value, numbers.Integral):
-            return int(value)
-    if kind == tuple[str, ...]:
-        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        raise ParameterError(f"{name}={value!r}: must be a list of names")
-    if isinstance(value, bool) or not isinstance(value, kind):
-        words = {int: "an integer", float: "a number", str: "text"}
-        allowed = _RULES[name].allowed if name in _RULES else words[kind]
-        not_text = ", not text" if isinstance(value, str) else ""
-        raise ParameterError(f"{name}={value!r}: must be {allowed}{not_text}")
-    return value

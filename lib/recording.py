@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib.data import Dataset
+from lib.dataset import Dataset
 from lib.parameters import ROOT, Experiment
 from lib.runs import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Run
 from lib.samples import Samples
@@ -26,10 +26,14 @@ _LOCK = "run.lock"
 class RunWriter:
     """Writes one run's folder; use it in a `with` statement. What an earlier, unfinished run left is replaced.
 
+    Args:
+        experiment, dataset, samples: what is run.
+        layers: neurons of each layer whose divergences are recorded, in their order.
+
     Raises FileExistsError on entering where another process is writing the same run.
     """
 
-    def __init__(self, experiment: Experiment, dataset: Dataset, samples: Samples):
+    def __init__(self, experiment: Experiment, dataset: Dataset, samples: Samples, layers: dict[str, int]):
         self.experiment, self.folder = experiment, experiment.folder
         self._args = {
             "name": experiment.name,
@@ -42,6 +46,7 @@ class RunWriter:
                 "test_samples": len(dataset.y_test),
                 "realised_noise_rate": samples.train.corrupted.double().mean().item(),
             },
+            "layers": layers,
         }
         self._records = 0
         self._divergence: np.memmap | None = None

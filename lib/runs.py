@@ -2,7 +2,7 @@
 
 | file | what it holds |
 | --- | --- |
-| `args.json` | every parameter, versions, commit, device, data source, realised noise |
+| `args.json` | every parameter, versions, commit, device, data source, realised noise, recorded layers |
 | `performances.csv` | a line a record, appended as it is made |
 | `divergence.npy` | CND of every neuron, float32, shape (records, neurons); NaN where not yet recorded |
 | `run.log` | what happened when, seconds an epoch |
@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.parameters import ROOT, Experiment, ParameterError
+from lib.checks import ParameterError
+from lib.parameters import ROOT, Experiment
 
 ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS = (
     "args.json",
@@ -65,6 +66,16 @@ class Run:
     def divergence(self) -> np.ndarray:
         """CND in bits, shape (records, neurons). Raises FileNotFoundError where it was not recorded."""
         return np.load(self.folder / DIVERGENCE)
+
+    @property
+    def source(self) -> str:
+        """Where the data is from, and what was done to it."""
+        return json.loads((self.folder / ARGS).read_text())["data"]["source"]
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """Neurons of each layer in `divergence`, in the order of its columns."""
+        return json.loads((self.folder / ARGS).read_text())["layers"]
 
     @property
     def table(self) -> pd.DataFrame:
@@ -137,8 +148,12 @@ def load(folder: Path | str) -> pd.DataFrame:
 
 def _table(folder: Path) -> pd.DataFrame:
     description = json.loads((folder / ARGS).read_text())
-    constant = {"run": folder.name, **description["parameters"], "source": description["data"]["source"]}
-    constant["criteria"] = ",".join(constant["criteria"])
+    defaults = {name: field.default for name, field in Experiment.__dataclass_fields__.items()}
+    parameters = {
+        name: ",".join(str(item) for item in value) if isinstance(value, list | tuple) else value
+        for name, value in (defaults | description["parameters"]).items()
+    }
+    constant = {"run": folder.name, **parameters, "source": description["data"]["source"]}
     performances = read_performances(folder)
     leading = pd.DataFrame(constant, index=performances.index)
     return pd.concat([leading, performances], axis=1)

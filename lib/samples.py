@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from lib import noise
-from lib.data import Dataset
-from lib.parameters import Experiment, ParameterError
+from lib import human_labels, noise
+from lib.checks import ParameterError
+from lib.dataset import Dataset
+from lib.parameters import HUMAN_NOISE, ROOT, Experiment
 from lib.seeds import stream
 
 
@@ -75,10 +76,8 @@ def draw(experiment: Experiment, dataset: Dataset) -> Samples:
     Raises ParameterError where the dataset is too small for what is asked.
     """
     true = dataset.y_train
-    given, corrupted = noise.corrupt(
-        experiment.noise, true, experiment.noise_rate, dataset.num_classes, experiment.seed
-    )
-    everything = Part(torch.arange(len(true), device=true.device), given, true, corrupted)
+    noisy = _noisy(experiment, dataset)
+    everything = Part(torch.arange(len(true), device=true.device), noisy.labels, true, noisy.corrupted)
     held_out = round(experiment.validation_share * len(true))
     if held_out and not 0 < held_out < len(true):
         raise ParameterError(f"validation_share={experiment.validation_share}: must leave samples on both sides")
@@ -93,6 +92,20 @@ def draw(experiment: Experiment, dataset: Dataset) -> Samples:
         )
         probe = train.take(positions).with_labels(labels)
     return Samples(train, measured, probe, validation)
+
+
+def _noisy(experiment: Experiment, dataset: Dataset) -> noise.Noisy:
+    """The labels of all training samples with the experiment's noise."""
+    true = dataset.y_train
+    if experiment.noise in HUMAN_NOISE.get(experiment.dataset, ()):
+        rows = None if dataset.train_rows is None else dataset.train_rows.numpy()
+        folder = ROOT / experiment.data_folder
+        return noise.compare(
+            human_labels.load(experiment.dataset, experiment.noise, folder, true.cpu().numpy(), rows), true
+        )
+    return noise.corrupt(
+        experiment.noise, true, experiment.noise_rate, dataset.num_classes, experiment.seed, dataset.x_train
+    )
 
 
 def _permutation(purpose: str, seed: int, part: Part) -> torch.Tensor:

@@ -4,13 +4,23 @@ import numbers
 
 import numpy as np
 
-from lib.parameters import ParameterError
+from lib.checks import ParameterError
 
-_PURPOSES = ("noise", "validation", "measured", "probe", "batches")
+# The place of a purpose is part of its stream: new ones go to the end.
+_PURPOSES = (
+    "noise",
+    "validation",
+    "measured",
+    "probe",
+    "batches",
+    "train_samples",
+    "test_samples",
+    "augmentation",
+)
 
 
 def stream(seed: int, purpose: str, *index: int) -> np.random.Generator:
-    """The generator of a purpose, one of noise, validation, measured, probe, batches; an index makes it a family.
+    """The generator of a purpose, such as noise, validation or batches; an index makes it a family.
 
     Raises ParameterError for a seed below 0.
     """

@@ -1,7 +1,6 @@
 """What is measured at each record: performance, and the signals that may tell when to stop."""
 
 import math
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -9,19 +8,20 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from lib.checks import ParameterError
 from lib.cnd import neuron_divergence
-from lib.data import Dataset
-from lib.layers import captured, evaluating, last_hidden_layer
+from lib.dataset import Dataset
+from lib.layers import captured, evaluating, hidden_layers
 from lib.losses import LOSSES
-from lib.parameters import Experiment, ParameterError
+from lib.parameters import Experiment
 from lib.predictions import changes
 from lib.samples import Part, Samples
 
-_EVALUATION_BATCH = 1000
+_EVALUATION_BATCH = 500
 
 
 class Measurement(NamedTuple):
-    """One record: a number for each column, and the divergence of each neuron (None where CND is not asked for)."""
+    """One record: a number for each column, and the divergence of each neuron, layer after layer (None without CND)."""
 
     values: dict[str, float]
     divergence: np.ndarray | None
@@ -33,13 +33,15 @@ class Recorder:
     Columns: train_loss, train_accuracy (measured training samples, labels as given), test_accuracy,
     corrupted_accuracy_given and corrupted_accuracy_true (corrupted measured samples against the given and the
     true labels; memorization is the rise of the first), then one column for each criterion asked for.
+    `layers` holds the neurons of each layer whose divergences are recorded, in their order.
     Accuracies are shares in [0, 1]; losses and log-likelihoods are in nats. Raises ParameterError for a network
     that does not fit the data, or a `cnd_layer` that it lacks.
     """
 
     def __init__(self, experiment: Experiment, dataset: Dataset, samples: Samples, model: nn.Module):
         self.experiment, self.dataset, self.samples, self.model = experiment, dataset, samples, model
-        self.layer: str | None = None
+        self.layers: dict[str, int] = {}
+        self._signal_layer: str | None = None
         self._previous: torch.Tensor | None = None
         self._check_network()
 
@@ -59,17 +61,29 @@ class Recorder:
                 f"network={network!r}: must give logits of shape {expected}, not {tuple(logits.shape)}"
             )
         if "cnd" in self.experiment.criteria:
-            self.layer = self.experiment.cnd_layer or last_hidden_layer(self.model, x)
-            with captured(self.model, self.layer) as outputs, evaluating(self.model):
-                self.model(x)
-            if not outputs:
-                raise ParameterError(f"cnd_layer={self.layer!r}: must be a layer that a forward pass reaches")
+            self._find_layers(x)
+
+    def _find_layers(self, x: torch.Tensor) -> None:
+        """Which layers are recorded, and how many neurons each has."""
+        hidden = hidden_layers(self.model, x)
+        self._signal_layer = self.experiment.cnd_layer or hidden[-1]
+        stored = self.experiment.cnd_stored_layers
+        names = [*(hidden if stored == ("all",) else stored)]
+        if self._signal_layer not in names:
+            names.append(self._signal_layer)
+        with captured(self.model, *names) as outputs, evaluating(self.model):
+            self.model(x)
+        for name in names:
+            parameter = "cnd_layer" if name == self._signal_layer else "cnd_stored_layers"
+            if len(outputs[name]) != 1:
+                raise ParameterError(f"{parameter}={name!r}: must be a layer that a forward pass reaches once")
+            self.layers[name] = outputs[name][0].shape[1]
 
     def record(self) -> Measurement:
         """Measure the network as it is now. Raises FloatingPointError where its outputs are not finite."""
         asked = self.experiment.criteria
         part = self.samples.measured
-        with captured(self.model, self.layer) if self.layer else nullcontext([]) as outputs:
+        with captured(self.model, *self.layers) as outputs:
             logits = self._logits(self.dataset.x_train, part.rows)
         if not torch.isfinite(logits).all():
             raise FloatingPointError(
@@ -86,8 +100,9 @@ class Recorder:
         }
         divergence = None
         if "cnd" in asked:
-            divergence = self._divergence(torch.cat(outputs), predicted, part)
-            values["cnd"] = float(np.quantile(divergence, self.experiment.cnd_quantile))
+            by_layer = {name: self._divergence(torch.cat(z), predicted, part) for name, z in outputs.items()}
+            values["cnd"] = float(np.quantile(by_layer[self._signal_layer], self.experiment.cnd_quantile))
+            divergence = np.concatenate(list(by_layer.values()))
         if "prediction_changes" in asked:
             values["prediction_changes"] = math.nan if self._previous is None else changes(self._previous, predicted)
             self._previous = predicted

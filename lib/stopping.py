@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.parameters import ParameterError, check_choice
+from lib.checks import ParameterError, check_choice
 
 
 class Selection(NamedTuple):

@@ -7,13 +7,18 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 from tqdm import tqdm
 
-from lib import data, models, samples
+from lib import augmentation, data, models, samples
+from lib.checks import ParameterError
+from lib.dataset import Dataset
 from lib.losses import LOSSES
-from lib.parameters import Experiment, ParameterError
+from lib.parameters import Experiment
 from lib.recording import RunWriter
 from lib.runs import Run
+from lib.samples import Samples
+from lib.seeds import stream
 from lib.signals import Recorder, autocast
 
 _log = logging.getLogger("lib")
@@ -41,9 +46,7 @@ def run(experiment: Experiment) -> Run:
     finished = Run.find(experiment)
     if finished:
         return finished
-    device, cards = torch.device(experiment.device), torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= cards:
-        raise ParameterError(f"device={experiment.device!r}: must be cpu or one of this machine's {cards} CUDA devices")
+    _check_device(experiment)
     dataset = data.load(experiment)
     drawn = samples.draw(experiment, dataset)
     steps = drawn.batches_per_epoch(experiment.batch_size)
@@ -57,10 +60,26 @@ def run(experiment: Experiment) -> Run:
         smallest = min(len(rows) for rows, _ in drawn.batches(experiment.batch_size, experiment.seed, 1))
         if smallest < 2 and any(isinstance(module, _BATCH_NORM) for module in model.modules()):
             raise ParameterError(f"batch_size={experiment.batch_size}: must be at least 2 where there is batch norm")
-        with RunWriter(experiment, dataset, drawn) as writer:
-            _log.info("%d parameters, CND at layer %s", sum(p.numel() for p in model.parameters()), recorder.layer)
+        with RunWriter(experiment, dataset, drawn, recorder.layers) as writer:
+            layers = ", ".join(recorder.layers) or "none"
+            _log.info("%d parameters, CND at layer %s", sum(p.numel() for p in model.parameters()), layers)
             _train(experiment, dataset, drawn, model, recorder, writer)
             return writer.finish(model)
+
+
+def _check_device(experiment: Experiment) -> None:
+    device, cards = torch.device(experiment.device), torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= cards:
+        raise ParameterError(f"device={experiment.device!r}: must be cpu or one of this machine's {cards} CUDA devices")
+    if experiment.dtype == "bfloat16" and not has_bfloat16(device):
+        _log.warning("dtype='bfloat16': %s has no such arithmetic, it is emulated and slow", experiment.device)
+
+
+def has_bfloat16(device: torch.device | str) -> bool:
+    """Whether a device computes in bfloat16, so that mixed precision is faster than float32."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @contextmanager
@@ -83,6 +102,7 @@ def reproducible(experiment: Experiment) -> Iterator[None]:
 
 def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
     optimizer = _optimizer(experiment, model)
+    schedule = _schedule(experiment, optimizer)
     loss_function = LOSSES[experiment.loss]
     steps = drawn.batches_per_epoch(experiment.batch_size)
     record_after = [round(steps * k / experiment.records_per_epoch) for k in range(1, experiment.records_per_epoch + 1)]
@@ -90,10 +110,10 @@ def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
     with tqdm(total=experiment.records, unit="record", desc=experiment.name, mininterval=1) as progress:
         for epoch in range(1, experiment.epochs + 1):
             model.train()
-            for step, (rows, labels) in enumerate(drawn.batches(experiment.batch_size, experiment.seed, epoch), 1):
+            for step, (x, labels) in enumerate(_batches(experiment, dataset, drawn, epoch), 1):
                 optimizer.zero_grad(set_to_none=True)
                 with autocast(experiment):
-                    loss = loss_function(model(dataset.x_train[rows]), labels)
+                    loss = loss_function(model(x), labels)
                 loss.backward()
                 optimizer.step()
                 if step in record_after:
@@ -103,6 +123,7 @@ def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
                     measuring += time.perf_counter() - start
                     progress.set_postfix(test=f"{measurement.values['test_accuracy']:.3f}", refresh=False)
                     progress.update()
+            schedule.step()
     total = time.perf_counter() - began
     _log.info(
         "%.2f s an epoch, of which %.2f s measuring (signals and test accuracy)",
@@ -111,8 +132,32 @@ def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
     )
 
 
+def _batches(
+    experiment: Experiment, dataset: Dataset, drawn: Samples, epoch: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What the network sees in an epoch and the labels, batch by batch; seed and epoch alone determine it."""
+    batches = drawn.batches(experiment.batch_size, experiment.seed, epoch)
+    if experiment.augmentation == "none":
+        yield from ((dataset.x_train[rows], labels) for rows, labels in batches)
+        return
+    total, size = sum(len(rows) for rows, _ in batches), dataset.x_train.shape[-1]
+    rng = stream(experiment.seed, "augmentation", epoch)
+    moves = augmentation.draw(experiment.augmentation, total, size, rng, experiment.device)
+    for (rows, labels), moves_of_batch in zip(batches, moves.split(len(batches)), strict=True):
+        yield dataset.x_train.augmented(rows, moves_of_batch), labels
+
+
 def _optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Optimizer:
     settings = {"lr": experiment.learning_rate, "weight_decay": experiment.weight_decay, "fused": True}
     if experiment.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), momentum=experiment.momentum, **settings)
-    return torch.optim.Adam(model.parameters(), **settings)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[experiment.optimizer]
+    return kind(model.parameters(), **settings)
+
+
+def _schedule(experiment: Experiment, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate of each epoch; stepped once an epoch."""
+    if experiment.schedule == "cosine":
+        return lr_scheduler.CosineAnnealingLR(optimizer, experiment.epochs)
+    milestones = experiment.milestones if experiment.schedule == "multi_step" else ()
+    return lr_scheduler.MultiStepLR(optimizer, list(milestones), experiment.decay)

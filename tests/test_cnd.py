@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 
 from lib import cnd
+from lib.checks import ParameterError
 from lib.cnd import neuron_divergence
-from lib.parameters import ParameterError
 
 
 def slow_divergence(z, y, num_classes, bins, weights):

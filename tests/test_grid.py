@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from lib import grid
+from lib.checks import ParameterError
 from lib.grid import Grid, main
-from lib.parameters import ROOT, Experiment, ParameterError
+from lib.parameters import ROOT, Experiment
 from lib.runs import load
 
 SMALL = {"epochs": 1, "window": 1, "criteria": ["cnd"], "optimizer": "sgd", "learning_rate": 0.1}

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from lib.checks import ParameterError
 from lib.layers import last_hidden_layer, pre_activations
 from lib.models import mlp, news_mlp, small_cnn
-from lib.parameters import ParameterError
 
 
 class OutOfOrder(nn.Module):
@@ -25,7 +25,7 @@ def test_last_hidden_layer_follows_the_forward_pass_not_the_definition():
 
 
 @pytest.mark.parametrize(
-    ("builder", "shape", "width"), [(mlp, (1, 8, 8), 512), (small_cnn, (1, 8, 8), 128), (news_mlp, (16, 20), 300)]
+    ("builder", "shape", "width"), [(mlp, (1, 8, 8), 512), (small_cnn, (1, 8, 8), 256), (news_mlp, (16, 20), 300)]
 )
 def test_pre_activations_of_the_study_networks(builder, shape, width):
     model = builder(shape, 5)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from lib import noise
-from lib.parameters import ParameterError
+from lib.checks import ParameterError
 
 BOTH = pytest.mark.parametrize("kind", [noise.symmetric, noise.pair])
 
@@ -19,7 +19,7 @@ BOTH = pytest.mark.parametrize("kind", [noise.symmetric, noise.pair])
 )
 def test_exact_count_and_mask(kind, labels, rate, seed):
     labels = np.array(labels, dtype=np.int64)
-    noisy, corrupted = kind(labels, rate, 5, seed)
+    noisy, corrupted, _ = kind(labels, rate, 5, seed)
     assert corrupted.sum() == round(rate * len(labels))
     assert np.array_equal(noisy != labels, corrupted)
     assert ((noisy >= 0) & (noisy < 5)).all()
@@ -27,13 +27,13 @@ def test_exact_count_and_mask(kind, labels, rate, seed):
 
 def test_pair_gives_the_next_class():
     labels = torch.arange(1000) % 4
-    noisy, corrupted = noise.pair(labels, 0.5, 4, seed=0)
+    noisy, corrupted, _ = noise.pair(labels, 0.5, 4, seed=0)
     assert torch.equal(noisy[corrupted], (labels[corrupted] + 1) % 4)
 
 
 def test_symmetric_draws_every_other_class_equally():
     labels = np.zeros(60_000, dtype=np.int64)
-    noisy, corrupted = noise.symmetric(labels, 0.9, 10, seed=0)
+    noisy, corrupted, _ = noise.symmetric(labels, 0.9, 10, seed=0)
     counts = np.bincount(noisy[corrupted], minlength=10)
     assert counts[0] == 0
     assert chisquare(counts[1:]).pvalue > 0.001
@@ -48,9 +48,9 @@ def test_every_sample_is_as_likely_to_be_corrupted():
 @BOTH
 def test_seeded_and_of_the_kind_given(kind):
     labels = torch.arange(200) % 10
-    noisy, corrupted = kind(labels, 0.4, 10, seed=3)
-    again, _ = kind(labels.numpy(), 0.4, 10, seed=3)
-    other, _ = kind(labels, 0.4, 10, seed=4)
+    noisy, corrupted, _ = kind(labels, 0.4, 10, seed=3)
+    again, *_ = kind(labels.numpy(), 0.4, 10, seed=3)
+    other, *_ = kind(labels, 0.4, 10, seed=4)
     assert isinstance(noisy, torch.Tensor)
     assert corrupted.dtype == torch.bool
     assert isinstance(again, np.ndarray)
@@ -66,7 +66,7 @@ def test_the_input_is_left_alone():
 
 def test_no_noise_changes_nothing():
     labels = np.arange(20) % 5
-    noisy, corrupted = noise.corrupt("none", labels, 0.0, 5, seed=0)
+    noisy, corrupted, _ = noise.corrupt("none", labels, 0.0, 5, seed=0)
     assert np.array_equal(noisy, labels)
     assert not corrupted.any()
 
@@ -110,7 +110,7 @@ def test_noise_and_probe_are_drawn_independently():
     labels = np.zeros(2000, dtype=np.int64)
     hits = 0
     for seed in range(50):
-        _, corrupted = noise.symmetric(labels, 0.4, 10, seed)
+        _, corrupted, _ = noise.symmetric(labels, 0.4, 10, seed)
         positions, _ = noise.known_polluted_probe(labels, 100, 10, seed)
         hits += corrupted[positions].sum()
     assert abs(hits / 5000 - 0.4) < 0.03

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.checks import ParameterError
 from lib.data import LOADERS
 from lib.losses import LOSSES
 from lib.models import NETWORKS
-from lib.parameters import CHOICES, Experiment, ParameterError
+from lib.parameters import CHOICES, Experiment
 
 WRONG = [
-    ({"dataset": "digit"}, "dataset='digit': must be one of digits, news; did you mean 'digits'?"),
-    ({"noise": "asymetric"}, "noise='asymetric': must be one of none, symmetric, pair; did you mean 'symmetric'?"),
+    ({"dataset": "digit"}, "or the path of an .npz file or image folder; did you mean 'digits'?"),
+    ({"noise": "asymetric"}, "noise='asymetric': must be one of none, symmetric, pair, instance, worse_label"),
     ({"noise_rate": 1.0}, "noise_rate=1.0: must be a number in [0, 1)"),
     ({"noise_rate": -0.1}, "noise_rate=-0.1: must be a number in [0, 1)"),
     ({"noise_rate": float("nan")}, "noise_rate=nan: must be a number in [0, 1)"),
@@ -36,6 +37,21 @@ WRONG = [
     ({"dtype": "float16"}, "did you mean"),
     ({"learning_rat": 0.1}, "unknown parameter learning_rat=0.1: did you mean 'learning_rate'?"),
     ({"data_folder": ""}, "data_folder='': must be the path of a folder"),
+    ({"noise": "worse_label", "dataset": "cifar10"}, "noise_rate=0.4: must be 0 where noise='worse_label'"),
+    (
+        {"noise": "noisy_label", "noise_rate": 0, "dataset": "cifar10"},
+        "noise='noisy_label': must be used with dataset='cifar100', not 'cifar10'",
+    ),
+    ({"schedule": "multi_step"}, "milestones=(): must be named for schedule='multi_step', and only then"),
+    ({"milestones": [10]}, "milestones=(10,): must be named for schedule='multi_step', and only then"),
+    (
+        {"schedule": "multi_step", "milestones": [20, 10]},
+        "milestones=(20, 10): must rise, from above 0 to below epochs",
+    ),
+    ({"schedule": "multi_step", "milestones": [100]}, "milestones=(100,): must rise, from above 0 to below epochs=100"),
+    ({"milestones": [2.5]}, "milestones=[2.5]: must be a list of integers"),
+    ({"decay": 0}, "decay=0.0: must be a number in (0, 1]"),
+    ({"train_samples": -1}, "train_samples=-1: must be an integer of at least 0"),
     ({"cnd_bins": 1}, "cnd_bins=1: must be an integer of at least 2"),
 ]
 
@@ -96,6 +112,19 @@ def test_name_is_stable_and_follows_the_content():
     assert Experiment(runs_folder="elsewhere", data_folder="there").name == Experiment().name
     others = [Experiment(**{name: value}).name for name, value in (("seed", 1), ("cnd_quantile", 0.1), ("threads", 2))]
     assert len({Experiment().name, *others}) == 4
+
+
+def test_own_data_is_named_by_its_path():
+    assert Experiment(dataset="data/my birds.npz").name.startswith("my_birds-symmetric0.4-mlp-seed0-")
+    assert Experiment(dataset="pictures/of.birds").own_data
+    assert not Experiment(dataset="cifar10").own_data
+    names = {Experiment(dataset=path).name for path in ("a/x.npz", "b/x.npz")}
+    assert len(names) == 2
+
+
+def test_human_labels_have_no_rate_in_the_name():
+    experiment = Experiment(dataset="cifar10", noise="worse_label", noise_rate=0)
+    assert experiment.name.startswith("cifar10-worse_label-mlp-seed0-")
 
 
 def test_from_cell_takes_the_parameters_and_ignores_the_rest():

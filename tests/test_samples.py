@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from lib import data
-from lib.parameters import Experiment, ParameterError
+from lib.checks import ParameterError
+from lib.parameters import Experiment
 from lib.samples import draw
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.parameters import ParameterError
+from lib.checks import ParameterError
 from lib.stopping import EarlyStopping, select_record, smooth
 
 NAN = math.nan

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from lib import data, layers, models, training
+from lib.checks import ParameterError
 from lib.cnd import neuron_divergence
-from lib.parameters import CHOICES, Experiment, ParameterError
+from lib.parameters import CHOICES, Experiment
 from lib.runs import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Run
 from lib.samples import draw
 from lib.training import run
@@ -48,7 +49,7 @@ def test_recorded_numbers_are_those_of_the_final_network(tmp_path, tiny):
 
     wrong = part.corrupted
     x = dataset.x_train
-    assert last["test_accuracy"] == accuracy(dataset.x_test, dataset.y_test)
+    assert last["test_accuracy"] == accuracy(dataset.x_test[:], dataset.y_test)
     assert last["train_accuracy"] == accuracy(x[part.rows], part.given)
     assert last["corrupted_accuracy_given"] == accuracy(x[part.rows[wrong]], part.given[wrong])
     assert last["corrupted_accuracy_true"] == accuracy(x[part.rows[wrong]], part.true[wrong])

@@ -1,0 +1,72 @@
+"""Checks at the door: a wrong value is told in one line, with its name and what is allowed."""
+
+import difflib
+import numbers
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class ParameterError(ValueError):
+    """A wrong parameter, told in one line: its name, the value given, what is allowed."""
+
+
+class Rule(NamedTuple):
+    """What holds of an allowed value, and how an error message says it."""
+
+    holds: Callable[[Any], bool]
+    allowed: str
+
+
+def check_choice(parameter: str, value: str, allowed: list[str], or_else: str = "") -> None:
+    """Raise ParameterError, with the closest match, unless the value is one of the allowed names.
+
+    Args:
+        parameter: name in the message.
+        value: what was given.
+        allowed: the names.
+        or_else: what else would be allowed, as the message says it.
+    """
+    if value not in allowed:
+        close = difflib.get_close_matches(str(value), allowed, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ParameterError(f"{parameter}={value!r}: must be one of {', '.join(allowed)}{or_else}{hint}")
+
+
+def check_known(name: str, value: Any, known: list[str]) -> None:
+    """Raise ParameterError, with the closest match, unless a parameter of that name is known."""
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"must be one of {', '.join(known)}"
+        raise ParameterError(f"unknown parameter {name}={value!r}: {hint}")
+
+
+def typed(name: str, value: Any, kind: Any, rule: Rule | None) -> Any:
+    """The value as the kind asked for, if the rule holds; whole floats are no integers and truth values no numbers.
+
+    Raises ParameterError.
+    """
+    value = _converted(name, value, kind, rule)
+    if rule and not rule.holds(value):
+        raise ParameterError(f"{name}={value!r}: must be {rule.allowed}")
+    return value
+
+
+def _converted(name: str, value: Any, kind: Any, rule: Rule | None) -> Any:
+    if kind in _LISTS:
+        item, items = _LISTS[kind]
+        if isinstance(value, list | tuple) and all(_is(item, part) for part in value):
+            return tuple(item(part) for part in value)
+        raise ParameterError(f"{name}={value!r}: must be a list of {items}")
+    if not _is(kind, value):
+        words = {int: "an integer", float: "a number", str: "text"}
+        not_text = ", not text" if isinstance(value, str) else ""
+        raise ParameterError(f"{name}={value!r}: must be {rule.allowed if rule else words[kind]}{not_text}")
+    return kind(value)
+
+
+_LISTS = {tuple[str, ...]: (str, "names"), tuple[int, ...]: (int, "integers")}
+
+
+def _is(kind: type, value: Any) -> bool:
+    abstract = {int: numbers.Integral, float: numbers.Real}.get(kind, kind)
+    return isinstance(value, abstract) and not isinstance(value, bool)

@@ -1,0 +1,127 @@
+"""A dataset in memory on one device: stored inputs, true labels, and where they are from."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from lib.checks import ParameterError
+from lib.inputs import Inputs
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Inputs and true labels.
+
+    Attributes:
+        x_train, x_test: inputs; a batch of them, as a network sees it, is `x_train[rows]`. Tensors of shape (n, ...)
+            are taken as features.
+        y_train, y_test: classes in [0, num_classes), int64, shape (n,).
+        classes: name of each class.
+        source: where the data is from, one line for tables and figures.
+        train_rows: positions of the training samples in the whole set, where this is part of it.
+    """
+
+    x_train: Inputs
+    y_train: torch.Tensor
+    x_test: Inputs
+    y_test: torch.Tensor
+    classes: tuple[str, ...]
+    source: str
+    train_rows: torch.Tensor | None = None
+
+    def __post_init__(self):
+        for name in ("x_train", "x_test"):
+            if isinstance(getattr(self, name), torch.Tensor):
+                object.__setattr__(self, name, Inputs.features(getattr(self, name)))
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    def to(self, device: str, channels_last: bool = False) -> "Dataset":
+        """The same data on a device, images in the memory format asked for."""
+        moved = {name: getattr(self, name).to(device, channels_last) for name in ("x_train", "x_test")}
+        moved |= {name: getattr(self, name).to(device) for name in ("y_train", "y_test")}
+        return replace(self, **moved)
+
+
+def from_arrays(
+    arrays: dict[str, np.ndarray],
+    origin: str,
+    statistics: tuple[list[float], list[float]] | None = None,
+    largest: float = 255,
+) -> Dataset:
+    """A dataset from arrays, checked.
+
+    Args:
+        arrays: x_train and x_test, of shape (n, ...): uint8 images (n, height, width), (n, height, width, channels) or
+            (n, channels, height, width) with 1, 3 or 4 channels, or numbers, which a network sees as they are; y_train
+            and y_test, integers of shape (n,); where given, the name of each class in classes, and a line in source.
+        origin: what the arrays are, for errors, and the source where none is given.
+        statistics: mean and standard deviation of each channel on the scale [0, 1]; None: those of x_train.
+        largest: the value of white in images.
+
+    Raises:
+        ParameterError: names the array that is missing or does not fit.
+    """
+    names = ("x_train", "y_train", "x_test", "y_test")
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ParameterError(f"{origin}: must hold {', '.join(names)}; {', '.join(missing)} missing")
+    labels = {name: _labels(arrays[name], f"{name} of {origin}") for name in ("y_train", "y_test")}
+    present = 1 + int(max(values.max() for values in labels.values()))
+    classes = tuple(str(name) for name in arrays.get("classes", range(present)))
+    if len(classes) < max(2, present):
+        raise ParameterError(f"classes of {origin}: must name at least {max(2, present)}, one a label, not {classes}")
+    stored = {name: _inputs(arrays[name], f"{name} of {origin}") for name in ("x_train", "x_test")}
+    for part in ("train", "test"):
+        n, labelled = len(stored[f"x_{part}"]), len(labels[f"y_{part}"])
+        if n != labelled:
+            raise ParameterError(f"x_{part} of {origin}: must have as many samples as y_{part}, {labelled}, not {n}")
+    shapes = {values.shape[1:] for values in stored.values()}
+    if len(shapes) > 1 or len({values.dtype for values in stored.values()}) > 1:
+        raise ParameterError(f"x_test of {origin}: must have the sample shape and type of x_train, not {shapes}")
+    if stored["x_train"].dtype == torch.uint8:
+        statistics = statistics or _statistics(stored["x_train"])
+        inputs = {name: Inputs.images(values, *statistics, largest) for name, values in stored.items()}
+    else:
+        inputs = {name: Inputs.features(values) for name, values in stored.items()}
+    return Dataset(**inputs, **labels, classes=classes, source=str(arrays.get("source", origin)))
+
+
+def _labels(values: np.ndarray, name: str) -> torch.Tensor:
+    if values.ndim != 1 or len(values) == 0 or not np.issubdtype(values.dtype, np.integer) or values.min() < 0:
+        raise ParameterError(f"{name}: must be integers of at least 0, shape (n,), not {values.dtype} {values.shape}")
+    return torch.from_numpy(values.astype(np.int64))
+
+
+def _inputs(values: np.ndarray, name: str) -> torch.Tensor:
+    if values.dtype == np.uint8:
+        channels = (1, 3, 4)
+        if values.ndim == 3:
+            return torch.from_numpy(values)[..., None]
+        if values.ndim == 4 and values.shape[3] in channels:
+            return torch.from_numpy(values)
+        if values.ndim == 4 and values.shape[1] in channels:
+            return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 2, 3, 1)))
+    if values.ndim < 2 or values.dtype.kind not in "uif":
+        allowed = "numbers of shape (n, ...), or uint8 images with 1, 3 or 4 channels"
+        raise ParameterError(f"{name}: must be {allowed}, not {values.dtype} {values.shape}")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ParameterError(f"{name}: must be finite numbers, holds NaN or infinity")
+    # Half precision stays as it is stored, and becomes float32 a batch at a time.
+    return torch.from_numpy(values if values.dtype in (np.float16, np.float32) else values.astype(np.float32))
+
+
+def _statistics(images: torch.Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, on the scale [0, 1]."""
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in images.unbind(dim=3):
+        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        mean = (share * values).sum()
+        means.append(mean.item())
+        deviations.append(max((share * (values - mean) ** 2).sum().sqrt().item(), 1 / 255))
+    return means, deviations
