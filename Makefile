@@ -8,7 +8,7 @@ DATA ?= data
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo news report test lab clean
+.PHONY: help setup demo news cifar report test lab clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ demo: $(READY) ## run the embedded study on digits, then make the report
 
 news: $(READY) ## run the NEWS study (DATA=folder with scikit-learn's cache, else it is downloaded)
 	$(BIN)/python -m lib.grid slurm/news.yaml --runs $(RUNS) --data $(DATA)
+	@$(MAKE) --no-print-directory report
+
+cifar: $(READY) ## run CIFAR-10 with human labels, without a GPU (DATA=folder with the data, else it is downloaded)
+	$(BIN)/python -m lib.grid slurm/cifar10_cpu.yaml --runs $(RUNS) --data $(DATA)
 	@$(MAKE) --no-print-directory report
 
 report: $(READY) ## rebuild tables, figures and figures/report.html from the runs that are there

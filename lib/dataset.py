@@ -80,9 +80,9 @@ def from_arrays(
         n, labelled = len(stored[f"x_{part}"]), len(labels[f"y_{part}"])
         if n != labelled:
             raise ParameterError(f"x_{part} of {origin}: must have as many samples as y_{part}, {labelled}, not {n}")
-    shapes = {values.shape[1:] for values in stored.values()}
-    if len(shapes) > 1 or len({values.dtype for values in stored.values()}) > 1:
-        raise ParameterError(f"x_test of {origin}: must have the sample shape and type of x_train, not {shapes}")
+    wanted, found = ((tuple(values.shape[1:]), values.dtype) for values in stored.values())
+    if wanted != found:
+        raise ParameterError(f"x_test of {origin}: must have samples like those of x_train, {wanted}, not {found}")
     if stored["x_train"].dtype == torch.uint8:
         statistics = statistics or _statistics(stored["x_train"])
         inputs = {name: Inputs.images(values, *statistics, largest) for name, values in stored.items()}
@@ -98,17 +98,16 @@ def _labels(values: np.ndarray, name: str) -> torch.Tensor:
 
 
 def _inputs(values: np.ndarray, name: str) -> torch.Tensor:
-    if values.dtype == np.uint8:
-        channels = (1, 3, 4)
-        if values.ndim == 3:
-            return torch.from_numpy(values)[..., None]
-        if values.ndim == 4 and values.shape[3] in channels:
-            return torch.from_numpy(values)
-        if values.ndim == 4 and values.shape[1] in channels:
-            return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 2, 3, 1)))
-    if values.ndim < 2 or values.dtype.kind not in "uif":
+    image, channels = values.dtype == np.uint8 and values.ndim in (3, 4), (1, 3, 4)
+    fits = values.ndim == 3 or (values.ndim == 4 and (values.shape[3] in channels or values.shape[1] in channels))
+    if values.ndim < 2 or values.dtype.kind not in "uif" or (image and not fits):
         allowed = "numbers of shape (n, ...), or uint8 images with 1, 3 or 4 channels"
         raise ParameterError(f"{name}: must be {allowed}, not {values.dtype} {values.shape}")
+    if image and values.ndim == 3:
+        return torch.from_numpy(values)[..., None]
+    if image:
+        channels_last = values if values.shape[3] in channels else np.ascontiguousarray(values.transpose(0, 2, 3, 1))
+        return torch.from_numpy(channels_last)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ParameterError(f"{name}: must be finite numbers, holds NaN or infinity")
     # Half precision stays as it is stored, and becomes float32 a batch at a time.

@@ -72,7 +72,7 @@ def _decoded(images: list[tuple[Path, str, str]], size: int, origin: str) -> dic
     labels: dict[str, list] = {"train": [], "test": []}
     first = None
     for file, part, kind in tqdm(images, desc="images", unit="image", mininterval=1):
-        image = decode(file, size)
+        image = decode(file, str(file), size)
         first = first or image.shape
         if image.shape != first:
             raise ParameterError(
@@ -87,11 +87,12 @@ def _decoded(images: list[tuple[Path, str, str]], size: int, origin: str) -> dic
     return arrays | {"classes": np.array(classes), "source": np.array(f"{origin.removeprefix('dataset=')}{scaled}")}
 
 
-def decode(file, size: int = 0) -> np.ndarray:
+def decode(file, name: str, size: int = 0) -> np.ndarray:
     """An image as uint8, shape (height, width, 3).
 
     Args:
         file: path or open file.
+        name: what errors call it.
         size: pixels of a side; the shorter side is scaled to it, the longer one cropped in the middle. 0: as it is.
 
     Raises:
@@ -104,4 +105,4 @@ def decode(file, size: int = 0) -> np.ndarray:
             colour = image.convert("RGB")
             return np.asarray(ImageOps.fit(colour, (size, size)) if size else colour)
     except OSError as error:
-        raise ParameterError(f"dataset: {file} must be an image; {error}; mend or delete it") from error
+        raise ParameterError(f"dataset: {name} must be an image; {error}; mend or delete it") from error

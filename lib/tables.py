@@ -16,9 +16,22 @@ COLUMNS = {
 """What a table shows of each criterion, and how it is headed."""
 
 
+_HUMAN = {
+    "worse_label": "CIFAR-10N worse",
+    "aggre_label": "CIFAR-10N aggregate",
+    "random_label1": "CIFAR-10N random 1",
+    "random_label2": "CIFAR-10N random 2",
+    "random_label3": "CIFAR-10N random 3",
+    "noisy_label": "CIFAR-100N fine",
+    "noisy_coarse_label": "CIFAR-100N coarse",
+}
+
+
 def noise_name(noise: str, rate: float) -> str:
     """How tables and figures call a kind and rate of noise."""
-    return "clean labels" if noise == "none" else f"{noise} {100 * rate:g}%"
+    if noise == "none":
+        return "clean labels"
+    return _HUMAN.get(noise) or f"{noise} {100 * rate:g}%"
 
 
 def summary(stops: pd.DataFrame) -> pd.DataFrame:

@@ -60,7 +60,7 @@ def _read(names: list[str], read: Callable[[str], bytes], place: str, origin: st
         raise ParameterError(f"data_folder: {place} must hold images of the classes in wnids.txt; get it again")
 
     def pixels(sample: tuple[str, int]) -> np.ndarray:
-        return decode(io.BytesIO(read(sample[0])))
+        return decode(io.BytesIO(read(sample[0])), sample[0])
 
     arrays = {}
     # Decoding lets go of the interpreter lock; reading a zip file does not go side by side, nor need it.

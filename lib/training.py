@@ -100,22 +100,34 @@ def reproducible(experiment: Experiment) -> Iterator[None]:
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
+class Step:
+    """One step of training on a batch: forward in the precision asked for, backward, update of the weights."""
+
+    def __init__(self, experiment: Experiment, model: nn.Module):
+        self.experiment, self.model = experiment, model
+        self.loss_function = LOSSES[experiment.loss]
+        self.optimizer = _optimizer(experiment, model)
+        self.schedule = _schedule(experiment, self.optimizer)
+
+    def __call__(self, x: torch.Tensor, labels: torch.Tensor) -> None:
+        """Train on inputs of shape (n, ...) and labels of shape (n,)."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(self.experiment):
+            loss = self.loss_function(self.model(x), labels)
+        loss.backward()
+        self.optimizer.step()
+
+
 def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
-    optimizer = _optimizer(experiment, model)
-    schedule = _schedule(experiment, optimizer)
-    loss_function = LOSSES[experiment.loss]
+    train_on = Step(experiment, model)
     steps = drawn.batches_per_epoch(experiment.batch_size)
     record_after = [round(steps * k / experiment.records_per_epoch) for k in range(1, experiment.records_per_epoch + 1)]
     measuring, began = 0.0, time.perf_counter()
     with tqdm(total=experiment.records, unit="record", desc=experiment.name, mininterval=1) as progress:
         for epoch in range(1, experiment.epochs + 1):
             model.train()
-            for step, (x, labels) in enumerate(_batches(experiment, dataset, drawn, epoch), 1):
-                optimizer.zero_grad(set_to_none=True)
-                with autocast(experiment):
-                    loss = loss_function(model(x), labels)
-                loss.backward()
-                optimizer.step()
+            for step, (x, labels) in enumerate(batches(experiment, dataset, drawn, epoch), 1):
+                train_on(x, labels)
                 if step in record_after:
                     start = time.perf_counter()
                     measurement = recorder.record()
@@ -123,7 +135,7 @@ def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
                     measuring += time.perf_counter() - start
                     progress.set_postfix(test=f"{measurement.values['test_accuracy']:.3f}", refresh=False)
                     progress.update()
-            schedule.step()
+            train_on.schedule.step()
     total = time.perf_counter() - began
     _log.info(
         "%.2f s an epoch, of which %.2f s measuring (signals and test accuracy)",
@@ -132,18 +144,18 @@ def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
     )
 
 
-def _batches(
+def batches(
     experiment: Experiment, dataset: Dataset, drawn: Samples, epoch: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What the network sees in an epoch and the labels, batch by batch; seed and epoch alone determine it."""
-    batches = drawn.batches(experiment.batch_size, experiment.seed, epoch)
+    """What the network sees in an epoch, and the labels, batch by batch; seed and epoch alone determine it."""
+    drawn_batches = drawn.batches(experiment.batch_size, experiment.seed, epoch)
     if experiment.augmentation == "none":
-        yield from ((dataset.x_train[rows], labels) for rows, labels in batches)
+        yield from ((dataset.x_train[rows], labels) for rows, labels in drawn_batches)
         return
-    total, size = sum(len(rows) for rows, _ in batches), dataset.x_train.shape[-1]
+    total, size = sum(len(rows) for rows, _ in drawn_batches), dataset.x_train.shape[-1]
     rng = stream(experiment.seed, "augmentation", epoch)
     moves = augmentation.draw(experiment.augmentation, total, size, rng, experiment.device)
-    for (rows, labels), moves_of_batch in zip(batches, moves.split(len(batches)), strict=True):
+    for (rows, labels), moves_of_batch in zip(drawn_batches, moves.split(len(drawn_batches)), strict=True):
         yield dataset.x_train.augmented(rows, moves_of_batch), labels
 
 

@@ -1,5 +1,8 @@
 """Shared fixtures: small finished runs, and real data where it lies beside the project."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
 
@@ -39,3 +42,25 @@ def newsgroups_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     (folder / cache.name).symlink_to(cache)
     return folder
+
+
+@pytest.fixture(scope="session")
+def cifar_folder(tmp_path_factory):
+    """A data folder with the re-encoded images of CIFAR-10 and the human labels of both CIFARs."""
+    packed = SHARED / "cifar10"
+    if not packed.exists():
+        pytest.skip(f"CIFAR-10 is not at {packed}")
+    folder = tmp_path_factory.mktemp("cifar")
+    for name in ("CIFAR-10_human.pt", "CIFAR-100_human.pt"):
+        (folder / name).symlink_to(packed / name)
+    np.savez(folder / "cifar10.npz", **{k: v for part in ("train", "test") for k, v in _unpacked(packed, part)})
+    return folder
+
+
+def _unpacked(packed, part):
+    import pyarrow.parquet
+    from PIL import Image
+
+    table = pyarrow.parquet.read_table(packed / f"{part}.parquet")
+    images = [np.asarray(Image.open(io.BytesIO(image.as_py())).convert("RGB")) for image in table["image"]]
+    return [(f"x_{part}", np.stack(images)), (f"y_{part}", table["label"].to_numpy().astype(np.int64))]

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from lib.checks import ParameterError
-from lib.layers import last_hidden_layer, pre_activations
+from lib.layers import captured, hidden_layers, last_hidden_layer, pre_activations
 from lib.models import mlp, news_mlp, small_cnn
 
 
@@ -64,3 +64,30 @@ def test_an_unknown_layer_is_an_error_with_the_closest_name():
 def test_a_network_without_a_hidden_layer():
     with pytest.raises(ParameterError, match="must have a hidden linear or convolutional layer"):
         pre_activations(nn.Linear(3, 2), torch.randn(2, 3))
+
+
+def test_hidden_layers_are_all_but_the_classifier_in_the_order_of_the_forward_pass():
+    assert hidden_layers(OutOfOrder(), torch.randn(2, 4)) == ["first", "second"]
+
+
+def test_several_layers_are_captured_in_one_pass():
+    model, x = OutOfOrder(), torch.randn(5, 4)
+    with captured(model, "second", "first") as outputs:
+        model(x)
+    assert list(outputs) == ["second", "first"]
+    assert torch.equal(outputs["first"][0], model.first(x).detach())
+    assert torch.equal(outputs["second"][0], pre_activations(model, x, "second"))
+
+
+def test_tokens_are_averaged_and_so_are_the_positions_of_sequences():
+    tokens = nn.Sequential(nn.Linear(3, 7), nn.Flatten(), nn.Linear(7 * 4, 2))
+    x = torch.randn(5, 4, 3)
+    assert torch.allclose(pre_activations(tokens, x), tokens[0](x).mean(dim=1))
+    sequences = nn.Sequential(nn.Conv1d(4, 6, 2), nn.Flatten(), nn.Linear(6 * 2, 2))
+    assert torch.allclose(pre_activations(sequences, x), sequences[0](x).mean(dim=2))
+
+
+def test_any_named_module_will_do():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2)).eval()
+    x = torch.randn(5, 3, 8, 8)
+    assert torch.allclose(pre_activations(model, x, "2"), model[:3](x).mean(dim=(2, 3)))

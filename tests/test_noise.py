@@ -1,12 +1,20 @@
+import math
+import resource
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from scipy.stats import chisquare, truncnorm
 
 from lib import noise
 from lib.checks import ParameterError
+from lib.data import load
+from lib.inputs import Inputs
+from lib.parameters import Experiment
+from lib.samples import draw
+from lib.seeds import stream
 
 BOTH = pytest.mark.parametrize("kind", [noise.symmetric, noise.pair])
 
@@ -114,3 +122,122 @@ def test_noise_and_probe_are_drawn_independently():
         positions, _ = noise.known_polluted_probe(labels, 100, 10, seed)
         hits += corrupted[positions].sum()
     assert abs(hits / 5000 - 0.4) < 0.03
+
+
+def inputs_of(n, features=6, seed=0):
+    return torch.randn(n, features, generator=torch.Generator().manual_seed(seed))
+
+
+def class_probabilities(x, label, num_classes, seed):
+    """The distribution over other classes of one sample, written out (Xia et al., 2020, Algorithm 2)."""
+    weights = stream(seed, "noise", label).standard_normal((len(x), num_classes), dtype=np.float32)
+    scores = [math.exp(sum(x[i] * weights[i, k] for i in range(len(x)))) for k in range(num_classes)]
+    scores[label] = 0
+    return np.array(scores) / sum(scores)
+
+
+def test_instance_noise_follows_the_input_of_each_sample():
+    kinds, repeats, classes, seed = 3, 20_000, 4, 5
+    x = inputs_of(kinds).repeat_interleave(repeats, dim=0)
+    labels = torch.full((kinds * repeats,), 2)
+    noisy, corrupted, _ = noise.instance(labels, x, 0.6, classes, seed)
+    for kind in range(kinds):
+        rows = slice(kind * repeats, (kind + 1) * repeats)
+        counts = np.bincount(noisy[rows][corrupted[rows]].numpy(), minlength=classes)
+        expected = class_probabilities(x[kind * repeats].tolist(), 2, classes, seed)
+        assert counts[2] == expected[2] == 0
+        others = expected > 0
+        assert chisquare(counts[others], expected[others] * counts.sum()).pvalue > 0.001
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.4, 0.9])
+def test_the_realised_rate_of_instance_noise(rate):
+    n = 100_000
+    labels = torch.arange(n) % 10
+    noisy, corrupted, realised = noise.instance(labels, inputs_of(n), rate, 10, seed=1)
+    low, high = -rate / 0.1, (1 - rate) / 0.1
+    mean = truncnorm.mean(low, high, rate, 0.1) if rate else 0
+    assert realised == corrupted.double().mean().item() == (noisy != labels).double().mean().item()
+    assert abs(realised - mean) <= 4 * math.sqrt(mean * (1 - mean) / n)
+    by_class = [corrupted[labels == label].double().mean().item() for label in range(10)]
+    assert max(abs(share - realised) for share in by_class) < 0.025
+
+
+def test_single_rates_are_spread_around_the_mean():
+    x, labels = inputs_of(1).expand(60_000, -1), np.zeros(60_000, dtype=np.int64)
+    hits = np.stack([noise.instance(labels, x, 0.5, 3, seed).corrupted for seed in range(8)])
+    by_sample = hits.sum(axis=0)
+    assert by_sample.var() == pytest.approx(8 * 0.25, rel=0.05)  # independent draws, each sample of a rate of its own
+    assert by_sample.mean() == pytest.approx(4, abs=0.05)
+
+
+def test_instance_noise_does_not_depend_on_how_samples_are_grouped(monkeypatch):
+    labels, x = torch.arange(3000) % 7, inputs_of(3000)
+    whole = noise.instance(labels, x, 0.5, 7, seed=0).labels
+    monkeypatch.setattr(noise, "_ROWS", 11)
+    assert torch.equal(noise.instance(labels, x, 0.5, 7, seed=0).labels, whole)
+
+
+def test_instance_noise_agrees_for_images_and_their_pixels():
+    images = torch.randint(0, 256, (200, 5, 5, 3), dtype=torch.uint8)
+    inputs = Inputs.images(images, [0.5] * 3, [0.2] * 3)
+    labels = torch.arange(200) % 4
+    assert torch.equal(
+        noise.instance(labels, inputs, 0.5, 4, seed=0).labels, noise.instance(labels, inputs[:], 0.5, 4, seed=0).labels
+    )
+
+
+def test_instance_noise_checks_its_arguments():
+    labels = np.arange(6) % 3
+    with pytest.raises(ParameterError, match="inputs of 5 samples: must be as many as the 6 labels"):
+        noise.instance(labels, inputs_of(5), 0.3, 3, seed=0)
+    with pytest.raises(ParameterError, match=r"noise_rate=1\.0: must be a number in \[0, 1\)"):
+        noise.instance(labels, inputs_of(6), 1.0, 3, seed=0)
+
+
+def transition_matrix(labels, noisy, classes):
+    return np.array([[((labels == a) & (noisy == b)).sum() for b in range(classes)] for a in range(classes)])
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.9])
+def test_transition_matrices(rate):
+    classes, each = 5, 8000
+    labels = np.repeat(np.arange(classes), each)
+    stay, other = (1 - rate) * each, rate * each / (classes - 1)
+    expected = np.full((classes, classes), other) + (stay - other) * np.eye(classes)
+    found = transition_matrix(labels, noise.symmetric(labels, rate, classes, seed=2).labels, classes)
+    assert chisquare(found.ravel(), expected.ravel(), ddof=classes).pvalue > 0.001
+    found = transition_matrix(labels, noise.pair(labels, rate, classes, seed=2).labels, classes)
+    expected = stay * np.eye(classes) + rate * each * np.roll(np.eye(classes), 1, axis=1)
+    assert (found[expected == 0] == 0).all()
+    assert chisquare(found[expected > 0], expected[expected > 0], ddof=classes).pvalue > 0.001
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "pair", "instance"])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.9])
+def test_every_kind_says_its_realised_rate(kind, rate):
+    labels = torch.arange(1000) % 10
+    noisy = noise.corrupt(kind, labels, rate, 10, seed=0, inputs=inputs_of(1000))
+    assert noisy.rate == (noisy.labels != labels).double().mean().item() == noisy.corrupted.double().mean().item()
+    assert noisy.rate == pytest.approx(rate, abs=0.07)
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "pair", "instance"])
+def test_a_sample_keeps_its_label_in_whatever_order_batches_come(kind):
+    seen = {}
+    for batch_size in (64, 17):
+        experiment = Experiment(noise=kind, batch_size=batch_size, criteria=("cnd",))
+        samples = draw(experiment, load(experiment))
+        for epoch in (1, 2):
+            for rows, labels in samples.batches(batch_size, experiment.seed, epoch):
+                for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
+                    assert seen.setdefault(row, label) == label
+    assert len(seen) == 1257
+
+
+def test_cifar_sized_noise_needs_little_memory():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    images = torch.zeros(1, 32, 32, 3, dtype=torch.uint8).expand(50_000, -1, -1, -1)
+    inputs = Inputs.images(images, [0.5] * 3, [0.2] * 3)
+    noise.instance(torch.arange(50_000) % 10, inputs, 0.4, 10, seed=0)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes

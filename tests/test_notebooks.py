@@ -1,6 +1,7 @@
 """Every notebook is a function: a parameters cell, no outputs, and it runs with small parameters."""
 
 import nbformat
+import numpy as np
 import pytest
 
 from lib.grid import NOTEBOOKS, execute
@@ -41,6 +42,37 @@ def test_news(tmp_path, newsgroups_folder):
     }
     assert execute(NOTEBOOKS / "news.ipynb", tmp_path / "out.ipynb", parameters) is None
     assert len(load(tmp_path / "runs")) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "size", "classes"),
+    [("cifar10", "cifar10", 32, 10), ("cifar100", "cifar100", 32, 100), ("tiny_imagenet", "tiny_imagenet", 64, 200)],
+)
+def test_image_notebooks_on_a_prepared_file(tmp_path, name, file, size, classes):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (400, size, size, 3), dtype=np.uint8)
+    labels = np.arange(400) % classes
+    arrays = {"x_train": images, "y_train": labels, "x_test": images[:200], "y_test": labels[:200]}
+    np.savez(tmp_path / f"{file}.npz", **arrays)
+    places = {"data_folder": str(tmp_path), "runs_folder": str(tmp_path / "runs")}
+    parameters = ONE_RUN | places | {"train_samples": 200, "test_samples": 100, "noise": "instance", "threads": 1}
+    assert execute(NOTEBOOKS / f"{name}.ipynb", tmp_path / "out.ipynb", parameters) is None
+    table = load(tmp_path / "runs")
+    assert len(table) == 2
+    assert table["source"].str.contains("200 of 400 training samples, 100 of 200 test samples").all()
+
+
+def test_own_data(tmp_path):
+    parameters = {"data_folder": str(tmp_path), "runs_folder": str(tmp_path / "runs"), "epochs": 5}
+    assert execute(NOTEBOOKS / "own_data.ipynb", tmp_path / "out.ipynb", parameters) is None
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("rings-symmetric0.4-my_network-seed0-")
+
+
+def test_bringing_your_own_takes_fewer_than_twenty_lines():
+    cells = [cell.source for cell in nbformat.read(NOTEBOOKS / "own_data.ipynb", as_version=4).cells]
+    (code,) = (source for source in cells if "models.register(" in source)
+    assert len([line for line in code.splitlines() if line.strip()]) < 20
 
 
 def test_idea(tmp_path):

@@ -123,8 +123,9 @@ def test_momentum_and_weight_decay_reach_the_optimizer(tmp_path):
 
 
 def test_bfloat16(tmp_path):
-    finished = run(Experiment(runs_folder=str(tmp_path), dtype="bfloat16", noise="none", noise_rate=0, epochs=8))
-    assert finished.performances["test_accuracy"].iloc[-1] > 0.5
+    settings = {"noise": "none", "noise_rate": 0, "epochs": 3, "window": 1}
+    finished = run(Experiment(runs_folder=str(tmp_path), dtype="bfloat16", **settings))
+    assert finished.performances["test_accuracy"].iloc[-1] > 0.3
 
 
 def test_a_linear_network_has_no_hidden_layer_and_needs_none_without_cnd(tmp_path, monkeypatch):
@@ -181,7 +182,7 @@ def test_the_callers_settings_come_back(tmp_path, tiny):
         ({"network": "news_mlp", "batch_size": 1}, "batch_size=1: must be at least 2 where there is batch norm"),
         ({"network": "flat"}, "network='flat': must take samples of shape (1, 8, 8); "),
         ({"network": "narrow"}, "network='narrow': must give logits of shape (2, 10), not (2, 3)"),
-        ({"network": "detour", "cnd_layer": "2"}, "cnd_layer='2': must be a layer that a forward pass reaches"),
+        ({"network": "detour", "cnd_layer": "2"}, "cnd_layer='2': must be a layer that a forward pass reaches once"),
     ],
 )
 def test_what_does_not_fit_is_an_error_before_anything_is_written(tmp_path, monkeypatch, parameters, message):
@@ -250,3 +251,105 @@ def test_news_trains_on_the_real_corpus(newsgroups_folder, tmp_path):
         criteria=("cnd", "known_polluted_accuracy"),
     )
     assert run(experiment).performances["test_accuracy"].iloc[-1] > 0.5
+
+
+def test_divergence_at_every_hidden_layer(tmp_path):
+    settings = {"runs_folder": str(tmp_path), "network": "small_cnn", "epochs": 2, "window": 1, "signal_samples": 300}
+    everywhere = run(Experiment(cnd_stored_layers=["all"], **settings))
+    last = run(Experiment(**settings))
+    assert everywhere.layers == {"0": 16, "2": 32, "4": 64, "8": 256}
+    assert last.layers == {"8": 256}
+    assert everywhere.divergence.shape == (2, 368)
+    assert np.array_equal(everywhere.divergence[:, -256:], last.divergence)
+    assert np.array_equal(everywhere.performances["cnd"], last.performances["cnd"])
+    named = run(Experiment(cnd_layer="4", cnd_stored_layers=["0"], **settings))
+    assert named.layers == {"0": 16, "4": 64}
+    assert np.allclose(named.performances["cnd"], np.quantile(everywhere.divergence[:, 48:112], 0.9, axis=1))
+
+
+def test_a_layer_that_is_passed_twice_cannot_be_recorded(tmp_path, monkeypatch):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.again, self.last = nn.Linear(64, 9), nn.Linear(9, 9), nn.Linear(9, 10)
+
+        def forward(self, x):
+            return self.last(self.again(self.again(self.first(x.flatten(1)))))
+
+    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
+    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
+    models.register("twice", lambda s, k, p: Twice())
+    with pytest.raises(ParameterError, match="cnd_layer='again': must be a layer that a forward pass reaches once"):
+        run(Experiment(runs_folder=str(tmp_path), network="twice"))
+    with pytest.raises(ParameterError, match="layer='frist': must be one of first, again, last; did you mean 'first'"):
+        run(Experiment(runs_folder=str(tmp_path), network="twice", cnd_layer="last", cnd_stored_layers=["frist"]))
+
+
+def rates(**settings):
+    """The learning rate of each epoch of a run of eight."""
+    experiment = Experiment(epochs=8, learning_rate=0.4, **settings)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=experiment.learning_rate)
+    schedule = training._schedule(experiment, optimizer)
+    told = []
+    for _ in range(8):
+        told.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return told
+
+
+def test_learning_rate_schedules_are_those_of_their_formulas():
+    assert rates() == [0.4] * 8
+    steps = rates(schedule="multi_step", milestones=[2, 5], decay=0.5)
+    assert steps == pytest.approx([0.4, 0.4, 0.2, 0.2, 0.2, 0.1, 0.1, 0.1])
+    cosine = [0.2 * (1 + np.cos(np.pi * epoch / 8)) for epoch in range(8)]
+    assert rates(schedule="cosine") == pytest.approx(cosine)
+
+
+def test_the_schedule_reaches_the_network(tmp_path):
+    settings = {"runs_folder": str(tmp_path), "epochs": 5}
+    constant = run(Experiment(**settings)).performances
+    stepped = run(Experiment(schedule="multi_step", milestones=[2], decay=1e-6, **settings)).performances
+    assert constant[:2].equals(stepped[:2])
+    assert stepped["train_loss"][2:].std() < 1e-4 < constant["train_loss"][2:].std()
+
+
+def test_adamw_decays_weights_apart_from_the_gradient(tmp_path):
+    settings = {"runs_folder": str(tmp_path), "epochs": 5, "learning_rate": 1e-3, "weight_decay": 0.5}
+    together, apart = (run(Experiment(optimizer=name, **settings)).performances for name in ("adam", "adamw"))
+    assert not together["train_loss"].equals(apart["train_loss"])
+
+
+def test_bfloat16_without_the_hardware_says_so(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(training, "has_bfloat16", lambda device: False)
+    run(Experiment(runs_folder=str(tmp_path), dtype="bfloat16", epochs=1, window=1))
+    assert "dtype='bfloat16': cpu has no such arithmetic, it is emulated and slow" in caplog.text
+
+
+def test_channels_last_trains_alike(tmp_path):
+    settings = {"runs_folder": str(tmp_path), "network": "small_cnn", "epochs": 2, "window": 1}
+    plain, other = (run(Experiment(memory_format=m, **settings)).performances for m in ("contiguous", "channels_last"))
+    assert np.allclose(plain["train_loss"], other["train_loss"], atol=1e-3)
+
+
+def test_human_labels_on_real_images(cifar_folder, tmp_path):
+    experiment = Experiment(
+        dataset="cifar10",
+        data_folder=str(cifar_folder),
+        runs_folder=str(tmp_path),
+        noise="worse_label",
+        noise_rate=0,
+        train_samples=2000,
+        test_samples=500,
+        network="small_cnn",
+        augmentation="crop_flip",
+        memory_format="channels_last",
+        schedule="cosine",
+        momentum=0.9,
+        learning_rate=0.02,
+        epochs=6,
+    )
+    finished = run(experiment)
+    assert finished.performances["test_accuracy"].iloc[-1] > 0.2
+    assert "re-encoded" in finished.source
+    assert "reduced: 2,000 of 50,000 training samples, 500 of 10,000 test samples" in finished.source
