@@ -6,24 +6,34 @@ For neuron j, with p_c the density of its pre-activation on the samples labelled
 
 the generalised Jensen-Shannon divergence of the class densities (OpenReview synVz5n0I8). With uniform weights
 w_c = 1 / K it is the measure of the paper; with the class frequencies it is the mutual information I(Z_j; Y).
-The densities are histograms of equal bins between the neuron's minimum and maximum; the bin width cancels.
+The densities are histograms of equal bins between the neuron's minimum and maximum, whose width cancels, or those of
+`lib.estimators`.
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import torch
 
-from lib.arrays import like, to_tensor
+from lib.arrays import like, to_numpy, to_tensor
 from lib.checks import ParameterError, check_choice
+from lib.estimators import gaussian, kernel, neighbours
+from lib.histograms import class_weights, count, divergence, histograms, ranges
 
-_BLOCK = 256  # neurons whose counters stay in the cache together
+ESTIMATORS = {"gaussian": gaussian, "kernel": kernel, "neighbours": neighbours}
+"""Estimators of the class densities other than histograms."""
 
 
-def neuron_divergence(pre_activations, labels, num_classes: int, bins: int = 40, weights: str = "uniform"):
-    """Class-conditional neuron divergence of every neuron, from histograms.
+def neuron_divergence(
+    pre_activations,
+    labels,
+    num_classes: int,
+    bins: int = 40,
+    weights: str = "uniform",
+    estimator: str = "histogram",
+    predicted=None,
+):
+    """Class-conditional neuron divergence of every neuron.
 
     Memory beyond the input is O(classes x neurons x bins). Labels are as given in training, so noisy.
 
@@ -31,20 +41,107 @@ def neuron_divergence(pre_activations, labels, num_classes: int, bins: int = 40,
         pre_activations: shape (n, neurons), floating point, array or tensor on any device, n at least 1.
         labels: classes in [0, num_classes), integers of shape (n,). Classes without a sample do not count.
         num_classes: K.
-        bins: number of equal bins, at least 2.
+        bins: number of equal bins of a histogram, at least 2.
         weights: "uniform" over the classes present, or "frequency".
+        estimator: of the class densities: "histogram", or "gaussian", "kernel" or "neighbours" of `lib.estimators`.
+        predicted: predicted classes, shape (n,): only samples predicted as labelled count. None: all samples.
 
     Returns:
-        Bits per neuron, float64 of shape (neurons,), of the kind of `pre_activations`. A constant neuron has 0.
+        Bits per neuron, float64 of shape (neurons,), of the kind of `pre_activations`. A constant neuron has 0. Without
+        any sample that counts, NaN.
 
     Raises:
         ParameterError: for parameters, shapes or labels out of range.
         ValueError: for a pre-activation that is not finite.
     """
-    z, y = to_tensor(pre_activations), to_tensor(labels)
+    z, y = _checked(pre_activations, labels, num_classes)
     check_choice("weights", weights, ["uniform", "frequency"])
-    if bins < 2:
-        raise ParameterError(f"bins={bins}: must be an integer of at least 2")
+    check_choice("estimator", estimator, ["histogram", *ESTIMATORS])
+    _check_bins(bins)
+    if predicted is not None:
+        classes = to_tensor(predicted).to(z.device)
+        if classes.shape != y.shape:
+            raise ParameterError(f"predicted of shape {tuple(classes.shape)}: must be {tuple(y.shape)}, as the labels")
+        as_labelled = classes == y
+        z, y = z[as_labelled], y[as_labelled]
+    if len(y) == 0:
+        return like(torch.full((z.shape[1],), math.nan, dtype=torch.float64), pre_activations)
+    if estimator == "histogram":
+        return like(divergence(histograms(z, y, num_classes, bins), weights), pre_activations)
+    ranges(z)
+    share = class_weights(torch.bincount(y, minlength=num_classes), weights)
+    return like(ESTIMATORS[estimator](z, y, num_classes, share), pre_activations)
+
+
+def aggregate(bits, quantile: float | None = 0.9) -> float:
+    """One number of the divergences of many neurons, an array or tensor of shape (neurons,).
+
+    Args:
+        bits: divergences.
+        quantile: in [0, 1]; None: the mean.
+
+    Raises ParameterError.
+    """
+    values = to_numpy(bits)
+    if quantile is None:
+        return float(values.mean())
+    if not 0 <= quantile <= 1:
+        raise ParameterError(f"quantile={quantile}: must be a number in [0, 1], or None for the mean")
+    return float(np.quantile(values, quantile))
+
+
+class StreamingDivergence:
+    """The histogram divergence of samples that come batch by batch, on any device: the same as from all at once.
+
+    The range of each neuron is either given, and then values beyond it count in the first or last bin, or found in a
+    first pass over the batches, by `observe`. The second or only pass counts, by `update`.
+
+    Args:
+        num_classes: K.
+        bins: number of equal bins, at least 2.
+        low, high: range of each neuron, shape (neurons,), high above low; None: two passes.
+
+    Raises ParameterError.
+    """
+
+    def __init__(self, num_classes: int, bins: int = 40, low=None, high=None):
+        _check_bins(bins)
+        if (low is None) != (high is None):
+            raise ParameterError("low and high: must be given both, or neither")
+        self.num_classes, self.bins = num_classes, bins
+        self._low = None if low is None else to_tensor(low).double()
+        self._high = None if high is None else to_tensor(high).double()
+        if low is not None and not (self._high > self._low).all():
+            raise ParameterError("high: must be above low for every neuron")
+        self._counts: torch.Tensor | None = None
+
+    def observe(self, pre_activations) -> None:
+        """First pass: take the range of a batch, shape (n, neurons). Raises ValueError where it is not finite."""
+        low, high = ranges(to_tensor(pre_activations))
+        self._low = low if self._low is None else self._low.minimum(low)
+        self._high = high if self._high is None else self._high.maximum(high)
+
+    def update(self, pre_activations, labels) -> None:
+        """Last pass: count a batch; arguments and errors as for `neuron_divergence`."""
+        z, y = _checked(pre_activations, labels, self.num_classes)
+        if self._low is None:
+            raise ParameterError("low, high: must be given, or found by observe() on every batch before update()")
+        low, high = self._low.to(z.device), self._high.to(z.device)
+        ranges(z)
+        z = z.clamp(low.to(z.dtype), high.to(z.dtype))
+        counts = count(z, y, low, high, self.num_classes, self.bins)
+        self._counts = counts if self._counts is None else self._counts + counts
+
+    def divergence(self, weights: str = "uniform") -> torch.Tensor:
+        """Bits per neuron of all that was counted, float64, shape (neurons,). Raises ParameterError before any was."""
+        check_choice("weights", weights, ["uniform", "frequency"])
+        if self._counts is None:
+            raise ParameterError("divergence(): must come after update()")
+        return divergence(self._counts, weights)
+
+
+def _checked(pre_activations, labels, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    z, y = to_tensor(pre_activations), to_tensor(labels)
     if z.ndim != 2 or z.numel() == 0 or y.shape != (len(z),) or not z.is_floating_point() or y.is_floating_point():
         raise ParameterError(
             f"pre_activations of shape {tuple(z.shape)} and type {z.dtype}, labels of shape {tuple(y.shape)} and "
@@ -53,89 +150,9 @@ def neuron_divergence(pre_activations, labels, num_classes: int, bins: int = 40,
     y = y.long()
     if y.min() < 0 or y.max() >= num_classes:
         raise ParameterError(f"labels in [{y.min()}, {y.max()}]: must be in [0, {num_classes - 1}]")
-    counts = histograms(z, y.to(z.device), num_classes, bins)
-    return like(_divergence(counts, weights), pre_activations)
+    return z if z.dtype in (torch.float32, torch.float64) else z.float(), y.to(z.device)
 
 
-def histograms(z: torch.Tensor, y: torch.Tensor, num_classes: int, bins: int) -> torch.Tensor:
-    """How many samples of each class fall into each bin of each neuron.
-
-    Args:
-        z: pre-activations, shape (n, neurons).
-        y: classes in [0, num_classes), int64, shape (n,), on the device of z.
-        num_classes: K.
-        bins: equal bins between a neuron's minimum and maximum; a constant neuron has all samples in the first.
-
-    Returns:
-        Counts, shape (K, neurons, bins).
-
-    Raises:
-        ValueError: for a value that is not finite.
-    """
-    if z.dtype not in (torch.float32, torch.float64):
-        z = z.float()
-    low, high = z.amin(dim=0).double(), z.amax(dim=0).double()
-    width = high - low
-    if not torch.isfinite(width).all():
-        raise ValueError("pre_activations: must be finite, and so must their range; got NaN or infinity")
-    # A width so small that bins have none is that of a constant neuron.
-    scale = (bins / width).nan_to_num(nan=0.0, posinf=0.0)
-    count = _count_on_cpu if z.device.type == "cpu" else _count_on_device
-    return count(z, y, low, scale, num_classes, bins)
-
-
-def _divergence(counts: torch.Tensor, weights: str) -> torch.Tensor:
-    totals = counts[:, 0].sum(dim=1)
-    counts, totals = counts[totals > 0], totals[totals > 0].double()
-    share = totals / totals.sum() if weights == "frequency" else torch.full_like(totals, 1 / len(totals))
-    mixture = torch.tensordot(share / totals, counts.double(), dims=1)
-    # A class entropy is log2 n - sum_b c_b log2 c_b / n: a table of integers' logarithms spares most logarithms.
-    c_log_c = _x_log2_x(torch.arange(counts.max() + 1, dtype=torch.float64, device=counts.device))
-    class_entropies = totals.log2()[:, None] - c_log_c[counts].sum(dim=-1) / totals[:, None]
-    return (-_x_log2_x(mixture).sum(dim=-1) - share @ class_entropies).clamp(min=0)
-
-
-def _x_log2_x(x: torch.Tensor) -> torch.Tensor:
-    return torch.special.xlogy(x, x) / math.log(2)
-
-
-def _count_on_cpu(z, y, low, scale, num_classes, bins):
-    neurons = z.shape[1]
-    counts = np.zeros((num_classes, neurons * bins), dtype=np.uint32)
-    arguments = (z.contiguous().numpy(), y.numpy(), low.numpy(), scale.numpy(), bins, counts)
-
-    def count_block(first):
-        _count_block(*arguments, first, min(first + _BLOCK, neurons))
-
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(count_block, range(0, neurons, _BLOCK)))
-    return torch.from_numpy(counts.astype(np.int64)).view(num_classes, neurons, bins)
-
-
-# Index and count go in two loops because the compiler vectorises the first only where it stands alone.
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _count_block(z, y, low, scale, bins, counts, first, last):
-    last_bin = np.int32(bins - 1)
-    neurons = last - first
-    lows, scales = low[first:last], scale[first:last]
-    starts = (np.arange(first, last) * bins).astype(np.int32)
-    cells = np.empty(neurons, dtype=np.uint32)
-    for i in range(len(z)):
-        row = z[i, first:last]
-        for j in range(neurons):
-            cells[j] = min(np.int32((row[j] - lows[j]) * scales[j]), last_bin) + starts[j]
-        counter = counts[y[i]]
-        for j in range(neurons):
-            counter[cells[j]] += np.uint32(1)
-
-
-def _count_on_device(z, y, low, scale, num_classes, bins):
-    neurons = z.shape[1]
-    counts = torch.zeros(num_classes * neurons * bins, dtype=torch.int64, device=z.device)
-    starts = torch.arange(neurons, device=z.device) * bins
-    rows_at_once = max(1, counts.numel() // neurons)
-    for rows in torch.arange(len(z), device=z.device).split(rows_at_once):
-        cells = ((z[rows] - low) * scale).long().clamp_(max=bins - 1) + starts
-        cells += (y[rows] * (neurons * bins))[:, None]
-        counts += torch.bincount(cells.flatten(), minlength=len(counts))
-    return counts.view(num_classes, neurons, bins)
+def _check_bins(bins: int) -> None:
+    if bins < 2:
+        raise ParameterError(f"bins={bins}: must be an integer of at least 2")

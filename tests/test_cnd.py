@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from lib import cnd
+from lib import histograms
 from lib.checks import ParameterError
 from lib.cnd import neuron_divergence
 
@@ -158,7 +158,7 @@ def test_counting_on_a_device_agrees_with_counting_on_the_cpu():
     y = torch.randint(5, (3000,), generator=generator)
     low, high = z.amin(0).double(), z.amax(0).double()
     arguments = (z, y, low, 40 / (high - low), 5, 40)
-    assert torch.equal(cnd._count_on_cpu(*arguments), cnd._count_on_device(*arguments))
+    assert torch.equal(histograms._count_on_cpu(*arguments), histograms._count_on_device(*arguments))
 
 
 def test_half_precision_and_non_contiguous_input():
