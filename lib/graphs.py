@@ -1,0 +1,182 @@
+"""Activation graphs: a network as a weighted graph of its neurons, one graph for each class.
+
+Nodes are the neurons of each layer (the maps of a convolution) and the inputs. An edge joins neuron i to neuron j of
+the next layer with weight |w_ij m_i|, where m_i is the mean activation of neuron i over the samples of a class; for
+convolutions |w_ij| is summed over the kernel and m_i is a mean over positions too.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import nn
+
+from lib.checks import ParameterError
+from lib.layers import check_layer, evaluating
+
+_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True)
+class ActivationGraphs:
+    """The activation graphs of the classes of a network; index them by class.
+
+    Attributes:
+        nodes: name of the layer (or "input of" one) and number of its neurons, in the order of the nodes.
+        rows, columns: nodes that each edge joins, shape (edges,).
+        weights: of the edges in each class, shape (K, edges); NaN for a class without samples.
+    """
+
+    nodes: tuple[tuple[str, int], ...]
+    rows: np.ndarray
+    columns: np.ndarray
+    weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitem__(self, label: int) -> sparse.csr_array:
+        """Symmetric matrix of weights of a class, shape (nodes, nodes).
+
+        Raises ValueError for a class without samples.
+        """
+        weights = self.weights[label]
+        if np.isnan(weights).any():
+            raise ValueError(f"class {label}: must have samples")
+        n = sum(count for _, count in self.nodes)
+        half = sparse.coo_array((weights, (self.rows, self.columns)), shape=(n, n)).tocsr()
+        return sparse.csr_array(half + half.T)
+
+    def networkx(self, label: int):
+        """The graph of a class as `networkx.Graph`; nodes carry `layer`, edges `weight`, those of weight 0 left out."""
+        import networkx
+
+        matrix = self[label]
+        matrix.eliminate_zeros()
+        graph = networkx.from_scipy_sparse_array(matrix)
+        layers = [name for name, count in self.nodes for _ in range(count)]
+        networkx.set_node_attributes(graph, dict(enumerate(layers)), "layer")
+        return graph
+
+
+def activation_graphs(
+    model: nn.Module,
+    x: torch.Tensor,
+    labels: torch.Tensor,
+    num_classes: int,
+    layers: list[str] | None = None,
+    batch_size: int = 500,
+) -> ActivationGraphs:
+    """Activation graphs of a network, in evaluation mode; the model is left as it was.
+
+    Neurons that a layer reads are those that the layer before it gives, where their numbers fit (a flattened map counts
+    as its map); a tensor that two layers read is one set of neurons. Otherwise the layer has input nodes of its own.
+
+    Args:
+        model: any network with linear or convolutional layers.
+        x: inputs, shape (n, ...), on the model's device.
+        labels: class of each input, integers in [0, num_classes), shape (n,).
+        num_classes: K.
+        layers: linear or convolutional modules to take; None: all that a forward pass reaches.
+        batch_size: inputs in one forward pass.
+
+    Raises:
+        ParameterError: for a module that is unknown or has no weights, or labels out of range.
+    """
+    if len(x) != len(labels) or len(x) == 0 or labels.min() < 0 or labels.max() >= num_classes:
+        raise ParameterError(f"labels of {len(labels)} samples: must be one an input, in [0, {num_classes - 1}]")
+    for name in layers or ():
+        check_layer(model, name)
+        if not isinstance(model.get_submodule(name), _WEIGHTED):
+            raise ParameterError(f"layers={name!r}: must be a linear or convolutional layer")
+    sums: dict[str, torch.Tensor] = {}
+    shared: dict[str, str] = {}
+    with evaluating(model), _inputs(model, layers) as inputs:
+        for batch, classes in zip(x.split(batch_size), labels.to(x.device).split(batch_size), strict=True):
+            inputs.clear()
+            model(batch)
+            first_with: dict[int, str] = {}
+            for name, activation in inputs.items():
+                shared[name] = first_with.setdefault(id(activation), name)
+                means = _by_neuron(activation, model.get_submodule(name)).double()
+                total = sums.setdefault(name, means.new_zeros(num_classes, means.shape[1]))
+                total.index_add_(0, classes.long(), means)
+    counts = torch.bincount(labels.long().cpu(), minlength=num_classes).double()
+    means = {name: (total.cpu() / counts[:, None]).numpy() for name, total in sums.items()}
+    return _assembled(model, means, shared)
+
+
+def _assembled(model: nn.Module, means: dict[str, np.ndarray], shared: dict[str, str]) -> ActivationGraphs:
+    nodes: list[tuple[str, int]] = []
+    starts: dict[str, int] = {}
+    total = 0
+
+    def add(name: str, count: int) -> int:
+        nonlocal total
+        nodes.append((name, count))
+        starts[name] = total
+        total += count
+        return starts[name]
+
+    sources: dict[str, tuple[int, int]] = {}  # first node that a layer reads, and inputs a node
+    rows, columns, weights = [], [], []
+    previous: tuple[int, int] | None = None
+    for name, mean in means.items():
+        module = model.get_submodule(name)
+        strength = _strength(module)
+        outputs, inputs = strength.shape
+        if shared[name] != name:
+            start, each = sources[shared[name]]
+        elif previous and inputs % previous[1] == 0:
+            start, each = previous[0], inputs // previous[1]
+        else:
+            start, each = add(f"input of {name}", inputs), 1
+        sources[name] = start, each
+        out = add(name, outputs)
+        previous = out, outputs
+        # Edges from what is one node are one edge: the sum over the inputs that it stands for.
+        weight = np.abs(mean)[:, None, :] * strength[None]
+        weight = weight.reshape(len(mean), outputs, inputs // each, each).sum(axis=3)
+        rows.append(np.tile(start + np.arange(inputs // each), outputs))
+        columns.append(np.repeat(out + np.arange(outputs), inputs // each))
+        weights.append(weight.reshape(len(mean), -1))
+    edges = np.concatenate(rows), np.concatenate(columns), np.concatenate(weights, axis=1)
+    return ActivationGraphs(tuple(nodes), *edges)
+
+
+def _strength(module: nn.Module) -> np.ndarray:
+    """|w_ij| of a layer, summed over the kernel, shape (outputs, inputs); inputs of other groups have 0."""
+    weight = module.weight.detach().abs().double().cpu()
+    if isinstance(module, nn.Linear):
+        return weight.numpy()
+    return torch.block_diag(*weight.flatten(2).sum(dim=2).chunk(module.groups)).numpy()
+
+
+def _by_neuron(activation: torch.Tensor, module: nn.Module) -> torch.Tensor:
+    """Activations as (n, neurons): the mean over the positions of maps, or over tokens."""
+    if isinstance(module, nn.Linear):
+        return activation.flatten(1, -2).mean(dim=1) if activation.ndim > 2 else activation
+    return activation.flatten(2).mean(dim=2)
+
+
+@contextmanager
+def _inputs(model: nn.Module, layers: list[str] | None) -> Iterator[dict[str, torch.Tensor]]:
+    """What each layer reads in a forward pass, by its name, in the order in which the pass reaches them."""
+    read: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, value: torch.Tensor) -> None:
+        read[name] = value
+
+    hooks = [
+        module.register_forward_pre_hook(lambda _module, arguments, name=name: keep(name, arguments[0]))
+        for name, module in model.named_modules()
+        if isinstance(module, _WEIGHTED) and (layers is None or name in layers)
+    ]
+    try:
+        yield read
+    finally:
+        for hook in hooks:
+            hook.remove()
