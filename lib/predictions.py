@@ -1,8 +1,11 @@
-"""Signals read off the predicted classes alone."""
+"""Signals read off predictions from record to record: changes, forgetting events, area under the margin."""
+
+from collections import deque
 
 import torch
 
 from lib.arrays import to_tensor
+from lib.checks import ParameterError
 
 
 def changes(previous, current) -> float:
@@ -25,3 +28,98 @@ def changes(previous, current) -> float:
             f"predictions of shapes {tuple(before.shape)} and {tuple(now.shape)}: must be (n,) twice, n > 0"
         )
     return (before != now).to(torch.float64).mean().item()
+
+
+class PredictionChanges:
+    """Share of samples whose predicted class was not the same at all of the last records.
+
+    Args:
+        over: records back to which predictions are compared, k at least 1; for 1 it is `changes`.
+
+    Raises ParameterError.
+    """
+
+    def __init__(self, over: int = 1):
+        if over < 1:
+            raise ParameterError(f"over={over}: must be an integer of at least 1")
+        self._last: deque[torch.Tensor] = deque(maxlen=over + 1)
+
+    def update(self, predicted) -> float:
+        """Take the predicted classes of a record, shape (n,); the share in [0, 1], NaN before there are k + 1 records.
+
+        Raises ValueError if the shape differs from that of the record before.
+        """
+        now = to_tensor(predicted)
+        if self._last:
+            changes(self._last[-1], now)  # checks the shapes
+        self._last.append(now.clone())
+        if len(self._last) < self._last.maxlen:
+            return float("nan")
+        changed = torch.stack([record != now for record in self._last]).any(dim=0)
+        return changed.double().mean().item()
+
+
+class ForgettingEvents:
+    """Example forgetting (Toneva et al., ICLR 2019): a sample is forgotten where its prediction turns wrong again.
+
+    Attributes:
+        counts: forgetting events of each sample so far, int64, shape (n,).
+        learned: whether a sample has ever been predicted as labelled, shape (n,); the unforgettable samples are those
+            learned with a count of 0.
+    """
+
+    def __init__(self):
+        self.counts: torch.Tensor | None = None
+        self.learned: torch.Tensor | None = None
+        self._was_right: torch.Tensor | None = None
+
+    def update(self, predicted, labels) -> float:
+        """Take the predicted classes of a record and the labels as given, both of shape (n,).
+
+        Returns the share of samples forgotten since the record before, in [0, 1]; NaN at the first. Raises ValueError
+        for shapes that differ.
+        """
+        predicted, labels = to_tensor(predicted), to_tensor(labels)
+        changes(predicted, labels)  # checks the shapes
+        right = predicted == labels.to(predicted.device)
+        if self._was_right is None:
+            self.counts, self.learned, self._was_right = torch.zeros_like(predicted, dtype=torch.int64), right, right
+            return float("nan")
+        changes(self._was_right, right)
+        forgotten = self._was_right & ~right
+        self.counts = self.counts + forgotten
+        self.learned = self.learned | right
+        self._was_right = right
+        return forgotten.double().mean().item()
+
+
+class AreaUnderMargin:
+    """Area under the margin of every sample (Pleiss et al., NeurIPS 2020).
+
+    The margin is the logit of the label as given less the largest other logit; the area is its mean over the records.
+    Wrongly labelled samples tend to have a low one.
+    """
+
+    def __init__(self):
+        self._sum: torch.Tensor | None = None
+        self._records = 0
+
+    def update(self, logits, labels) -> torch.Tensor:
+        """Take the logits of a record, shape (n, K), K at least 2, and the labels as given, shape (n,).
+
+        Returns the area of every sample so far, in logits, float64, shape (n,). Raises ValueError for shapes that do
+        not fit.
+        """
+        logits, labels = to_tensor(logits).double(), to_tensor(labels)
+        if logits.ndim != 2 or logits.shape[1] < 2 or labels.shape != logits.shape[:1]:
+            raise ValueError(
+                f"logits of shape {tuple(logits.shape)} and labels of {tuple(labels.shape)}: must be (n, K) and (n,)"
+            )
+        if self._sum is not None and self._sum.shape != labels.shape:
+            raise ValueError(f"labels of shape {tuple(labels.shape)}: must be {tuple(self._sum.shape)} as before")
+        own = labels.to(logits.device).long()[:, None]
+        others = logits.scatter(1, own, -torch.inf)
+        margin = logits.gather(1, own).squeeze(1) - others.amax(dim=1)
+        self._sum = margin if self._sum is None else self._sum + margin
+        self._records += 1
+        return self._sum / self._records

@@ -1,20 +1,89 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lib.predictions import changes
+from lib.checks import ParameterError
+from lib.predictions import AreaUnderMargin, ForgettingEvents, PredictionChanges, changes
 
-
-@pytest.mark.parametrize(
-    ("previous", "current", "share"),
-    [([0, 1, 2, 3], [0, 1, 2, 3], 0.0), ([0, 1, 2, 3], [0, 9, 2, 8], 0.5), ([1], [0], 1.0)],
+HISTORIES = st.integers(1, 6).flatmap(
+    lambda n: st.lists(st.lists(st.integers(0, 2), min_size=n, max_size=n), min_size=1, max_size=9)
 )
-def test_share_of_samples_that_changed(previous, current, share):
-    assert changes(torch.tensor(previous), torch.tensor(current)) == share
-    assert changes(np.array(previous), np.array(current)) == share
 
 
-@pytest.mark.parametrize(("previous", "current"), [([0, 1], [0]), ([], []), ([[0]], [[0]])])
-def test_shapes_that_do_not_fit(previous, current):
-    with pytest.raises(ValueError, match="predictions of shapes"):
-        changes(np.array(previous), np.array(current))
+def test_share_of_samples_that_changed():
+    assert changes(torch.tensor([0, 1, 2, 3]), torch.tensor([0, 2, 2, 1])) == 0.5
+    assert changes(np.array([1, 1]), np.array([1, 1])) == 0
+
+
+@pytest.mark.parametrize(("before", "now"), [([0, 1], [0]), ([], []), ([[0]], [[0]])])
+def test_shapes_that_do_not_fit(before, now):
+    with pytest.raises(ValueError, match=r"must be \(n,\) twice"):
+        changes(np.array(before), np.array(now))
+
+
+@given(HISTORIES, st.integers(1, 4))
+def test_changes_over_several_records(history, over):
+    tracker = PredictionChanges(over)
+    for record, predicted in enumerate(history):
+        share = tracker.update(np.array(predicted))
+        if record < over:
+            assert np.isnan(share)
+            continue
+        last = history[record - over : record + 1]
+        assert share == pytest.approx(np.mean([len({row[i] for row in last}) > 1 for i in range(len(predicted))]))
+        if over == 1:
+            assert share == changes(history[record - 1], predicted)
+
+
+@given(HISTORIES, st.data())
+def test_forgetting_events_counted_sample_by_sample(history, data):
+    n = len(history[0])
+    labels = data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
+    tracker = ForgettingEvents()
+    for record, predicted in enumerate(history):
+        share = tracker.update(torch.tensor(predicted), torch.tensor(labels))
+        right = [[p == y for p, y in zip(row, labels, strict=True)] for row in history[: record + 1]]
+        if record == 0:
+            assert np.isnan(share)
+        else:
+            assert share == pytest.approx(np.mean([a and not b for a, b in zip(*right[-2:], strict=True)]))
+        counts = [sum(a[i] and not b[i] for a, b in pairwise(right)) for i in range(n)]
+        assert tracker.counts.tolist() == counts
+        assert tracker.learned.tolist() == [any(row[i] for row in right) for i in range(n)]
+
+
+def test_area_under_margin_by_hand():
+    tracker = AreaUnderMargin()
+    labels = np.array([0, 2])
+    first = tracker.update(np.array([[2.0, 1.0, 0.0], [3.0, 0.0, 1.0]]), labels)
+    assert first.tolist() == [1, -2]
+    second = tracker.update(np.array([[0.0, 4.0, 0.0], [0.0, 0.0, 6.0]]), labels)
+    assert second.tolist() == [(1 - 4) / 2, (-2 + 6) / 2]
+
+
+def test_wrong_labels_have_a_low_area_in_a_network_that_has_learned():
+    logits = 5 * torch.eye(4)[torch.arange(100) % 4]
+    labels = torch.arange(100) % 4
+    wrong = labels.clone()
+    wrong[:20] = (wrong[:20] + 1) % 4
+    area = AreaUnderMargin().update(logits, wrong)
+    assert area[:20].max() < area[20:].min()
+
+
+def test_wrong_arguments():
+    with pytest.raises(ParameterError, match="over=0: must be an integer of at least 1"):
+        PredictionChanges(0)
+    tracker = ForgettingEvents()
+    tracker.update(np.zeros(3), np.zeros(3))
+    with pytest.raises(ValueError, match="must be"):
+        tracker.update(np.zeros(2), np.zeros(2))
+    margins = AreaUnderMargin()
+    with pytest.raises(ValueError, match=r"must be \(n, K\) and \(n,\)"):
+        margins.update(np.zeros((3, 1)), np.zeros(3, int))
+    margins.update(np.zeros((3, 2)), np.zeros(3, int))
+    with pytest.raises(ValueError, match="as before"):
+        margins.update(np.zeros((4, 2)), np.zeros(4, int))
