@@ -2,8 +2,11 @@
 
 import difflib
 import numbers
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+_MANY = 40  # names that an error lists at the most
 
 
 class ParameterError(ValueError):
@@ -29,7 +32,14 @@ def check_choice(parameter: str, value: str, allowed: list[str], or_else: str = 
     if value not in allowed:
         close = difflib.get_close_matches(str(value), allowed, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ParameterError(f"{parameter}={value!r}: must be one of {', '.join(allowed)}{or_else}{hint}")
+        names = ", ".join(allowed) if len(allowed) <= _MANY else f"{len(allowed)} names"
+        raise ParameterError(f"{parameter}={value!r}: must be one of {names}{or_else}{hint}")
+
+
+def check_own_name(name: str) -> None:
+    """Raise ParameterError unless a user's own name can be part of a folder's name."""
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise ParameterError(f"name={name!r}: must be letters, digits, _ and -")
 
 
 def check_known(name: str, value: Any, known: list[str]) -> None:

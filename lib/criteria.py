@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib.parameters import CHOICES
+from lib.choices import CHOICES
 from lib.stopping import select_record
 
 

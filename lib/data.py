@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from lib import own_data, prepared, vision
-from lib.checks import ParameterError
+from lib.checks import ParameterError, check_own_name
+from lib.choices import CHOICES
 from lib.dataset import Dataset, from_arrays
-from lib.parameters import CHOICES, ROOT, Experiment
+from lib.parameters import ROOT, Experiment
 from lib.seeds import stream
 
 
@@ -33,11 +34,12 @@ def images(experiment: Experiment) -> Dataset:
     name = experiment.dataset.removesuffix("_coarse")
     folder = ROOT / experiment.data_folder
     arrays = prepared.prepared(folder / f"{name}.npz", lambda: vision.compute(name, folder))
-    origin = vision.source(name, arrays)
-    if name != experiment.dataset:
-        arrays = vision.coarse(arrays)
     statistics = list(vision.VISION[name].mean), list(vision.VISION[name].std)
-    return replace(from_arrays(arrays, f"{name}.npz", statistics), source=origin)
+    dataset = from_arrays({"source": np.array(vision.VISION[name].title)} | arrays, f"{name}.npz", statistics)
+    if name != experiment.dataset:
+        dataset = from_arrays(vision.coarse(arrays), f"{name}.npz", statistics)
+    origin = str(arrays.get("source", vision.VISION[name].title))
+    return replace(dataset, source=vision.source(name, origin, dataset.x_train.stored.numpy()))
 
 
 def tiny_imagenet(experiment: Experiment) -> Dataset:
@@ -79,6 +81,7 @@ LOADERS: dict[str, Callable[[Experiment], Dataset]] = {
 
 def register(name: str, loader: Callable[[Experiment], Dataset]) -> None:
     """Make a user's own dataset known: `Experiment(dataset=name)` then loads it by `loader(experiment)`."""
+    check_own_name(name)
     LOADERS[name] = loader
     if name not in CHOICES["dataset"]:
         CHOICES["dataset"].append(name)

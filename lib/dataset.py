@@ -71,10 +71,7 @@ def from_arrays(
     if missing:
         raise ParameterError(f"{origin}: must hold {', '.join(names)}; {', '.join(missing)} missing")
     labels = {name: _labels(arrays[name], f"{name} of {origin}") for name in ("y_train", "y_test")}
-    present = 1 + int(max(values.max() for values in labels.values()))
-    classes = tuple(str(name) for name in arrays.get("classes", range(present)))
-    if len(classes) < max(2, present):
-        raise ParameterError(f"classes of {origin}: must name at least {max(2, present)}, one a label, not {classes}")
+    classes = _classes(arrays.get("classes"), labels, origin)
     stored = {name: _inputs(arrays[name], f"{name} of {origin}") for name in ("x_train", "x_test")}
     for part in ("train", "test"):
         n, labelled = len(stored[f"x_{part}"]), len(labels[f"y_{part}"])
@@ -83,12 +80,33 @@ def from_arrays(
     wanted, found = ((tuple(values.shape[1:]), values.dtype) for values in stored.values())
     if wanted != found:
         raise ParameterError(f"x_test of {origin}: must have samples like those of x_train, {wanted}, not {found}")
+    if statistics and (stored["x_train"].dtype != torch.uint8 or stored["x_train"].shape[-1] != len(statistics[0])):
+        allowed = f"uint8 images of {len(statistics[0])} channels"
+        raise ParameterError(f"x_train of {origin}: must be {allowed}, not {arrays['x_train'].dtype} {wanted[0]}")
     if stored["x_train"].dtype == torch.uint8:
         statistics = statistics or _statistics(stored["x_train"])
         inputs = {name: Inputs.images(values, *statistics, largest) for name, values in stored.items()}
     else:
         inputs = {name: Inputs.features(values) for name, values in stored.items()}
     return Dataset(**inputs, **labels, classes=classes, source=str(arrays.get("source", origin)))
+
+
+def _classes(named: np.ndarray | None, labels: dict[str, torch.Tensor], origin: str) -> tuple[str, ...]:
+    """The names of the classes, which must be as many as there are labels; without names every label must occur."""
+    present = labels["y_train"].unique()
+    highest = max(int(values.max()) for values in labels.values())
+    if named is None:
+        if not torch.equal(present, torch.arange(len(present))) or highest >= len(present):
+            raise ParameterError(
+                f"y_train of {origin}: must hold every class 0 ... K - 1 where no classes are named, and y_test no "
+                f"other; found {len(present)} classes and labels up to {highest}"
+            )
+        named = np.arange(len(present))
+    if named.ndim != 1 or len(named) <= highest:
+        raise ParameterError(f"classes of {origin}: must name at least {highest + 1}, not {named.tolist()}")
+    if len(named) < 2:
+        raise ParameterError(f"classes of {origin}: must be at least 2")
+    return tuple(str(name) for name in named)
 
 
 def _labels(values: np.ndarray, name: str) -> torch.Tensor:
@@ -108,10 +126,12 @@ def _inputs(values: np.ndarray, name: str) -> torch.Tensor:
     if image:
         channels_last = values if values.shape[3] in channels else np.ascontiguousarray(values.transpose(0, 2, 3, 1))
         return torch.from_numpy(channels_last)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ParameterError(f"{name}: must be finite numbers, holds NaN or infinity")
     # Half precision stays as it is stored, and becomes float32 a batch at a time.
-    return torch.from_numpy(values if values.dtype in (np.float16, np.float32) else values.astype(np.float32))
+    with np.errstate(over="ignore"):
+        features = values if values.dtype in (np.float16, np.float32) else values.astype(np.float32)
+    if not np.isfinite(features).all():
+        raise ParameterError(f"{name}: must be finite numbers of single precision, holds NaN, infinity or larger ones")
+    return torch.from_numpy(features)
 
 
 def _statistics(images: torch.Tensor) -> tuple[list[float], list[float]]:

@@ -8,7 +8,10 @@ from torch import nn
 
 from lib.checks import ParameterError, check_choice
 
-_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_WEIGHTED = (nn.Linear, *_CONVOLUTIONS)
+_NEURONS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention)
+_KNOWN = (*_NEURONS_LAST, *_CONVOLUTIONS, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm)
 
 
 def hidden_layers(model: nn.Module, x: torch.Tensor) -> list[str]:
@@ -16,7 +19,8 @@ def hidden_layers(model: nn.Module, x: torch.Tensor) -> list[str]:
 
     A hidden layer is a linear or convolutional module other than the last one reached, the classifier. Its output is
     the pre-activation. Where a batch norm stands before the activation function, the two differ by a scale and a shift
-    per neuron, which change no divergence.
+    per neuron, which change no divergence. In a residual network it is the output of the branch, before the addition;
+    name the block itself to take the sum.
 
     Args:
         model: any network whose last linear or convolutional module is the classifier.
@@ -60,30 +64,34 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def check_layer(model: nn.Module, layer: str) -> None:
+def check_layer(model: nn.Module, layer: str, parameter: str = "layer") -> None:
     """Raise ParameterError, with the closest match, unless the name is that of a module of the network."""
-    check_choice("layer", layer, [name for name, _ in model.named_modules() if name])
+    check_choice(parameter, layer, [name for name, _ in model.named_modules() if name])
 
 
 @contextmanager
 def captured(model: nn.Module, *layers: str) -> Iterator[dict[str, list[torch.Tensor]]]:
     """Collect the outputs of the named modules while inside: for each name a list, one tensor a forward pass.
 
-    Each is detached and of shape (n, neurons): maps (n, channels, ...) are averaged over their positions, and so are
-    the tokens of a transformer (n, tokens, neurons). Raises ParameterError for a name that is no module.
+    Each is detached, float32 or float64, of shape (n, neurons): maps (n, channels, ...) are averaged over their
+    positions, and so are the tokens of a transformer (n, ..., neurons). Of several outputs the first one is taken.
+    Raises ParameterError for a name that is no module, or an output that is no tensor.
     """
     for layer in layers:
         check_layer(model, layer)
     outputs: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
 
-    def keep(layer: str, module: nn.Module, output: torch.Tensor) -> None:
-        outputs[layer].append(_averaged(output.detach(), module))
+    def keep(layer: str, neurons_last: bool, output) -> None:
+        first = output[0] if isinstance(output, tuple | list) else output
+        if not isinstance(first, torch.Tensor):
+            raise ParameterError(f"layer={layer!r}: must give a tensor, not {type(first).__name__}")
+        outputs[layer].append(_averaged(first.detach(), neurons_last))
 
     hooks = [
         model.get_submodule(layer).register_forward_hook(
-            lambda module, _inputs, output, layer=layer: keep(layer, module, output)
+            lambda _module, _inputs, output, layer=layer, last=last: keep(layer, last, output)
         )
-        for layer in layers
+        for layer, last in [(layer, _neurons_last(model, layer)) for layer in layers]
     ]
     try:
         yield outputs
@@ -92,11 +100,23 @@ def captured(model: nn.Module, *layers: str) -> Iterator[dict[str, list[torch.Te
             hook.remove()
 
 
-def _averaged(output: torch.Tensor, module: nn.Module) -> torch.Tensor:
-    """The mean over positions; of three dimensions they come second, unless the module works on sequences of maps."""
-    if output.ndim == 3 and not isinstance(module, nn.Conv1d | nn.BatchNorm1d):
-        return output.mean(dim=1)
-    return output.flatten(2).mean(dim=2) if output.ndim > 2 else output
+def _neurons_last(model: nn.Module, layer: str) -> bool:
+    """Whether a layer's neurons are the last dimension of its output, as a linear layer's are, or the second.
+
+    Told by the last module of a known kind in the layer, or, where it has none, before it in order of definition.
+    """
+    names = [name for name, _ in model.named_modules()]
+    end = max(i for i, name in enumerate(names) if name == layer or name.startswith(f"{layer}."))
+    known = (module for name in reversed(names[: end + 1]) if isinstance(module := model.get_submodule(name), _KNOWN))
+    return isinstance(next(known, None), _NEURONS_LAST)
+
+
+def _averaged(output: torch.Tensor, neurons_last: bool) -> torch.Tensor:
+    """The mean over positions, in single precision at least: half of it would merge neighbouring values."""
+    values = output if output.dtype == torch.float64 else output.float()
+    if values.ndim <= 2:
+        return values
+    return values.flatten(1, -2).mean(dim=1) if neurons_last else values.flatten(2).mean(dim=2)
 
 
 def pre_activations(
@@ -120,4 +140,6 @@ def pre_activations(
     with captured(model, layer) as outputs, evaluating(model):
         for batch in x.split(batch_size):
             model(batch)
+    if not outputs[layer]:
+        raise ParameterError(f"layer={layer!r}: must be a layer that a forward pass reaches")
     return torch.cat(outputs[layer])

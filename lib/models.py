@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from lib.checks import ParameterError
-from lib.parameters import CHOICES, Experiment
+from lib.checks import ParameterError, check_own_name
+from lib.choices import CHOICES, OF_IMAGES
+from lib.parameters import Experiment
 from lib.resnets import PreActResNet, torchvision_resnet
 
 
@@ -82,6 +83,8 @@ def vit(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -
     )
     if channels != 3:
         network.conv_proj = nn.Conv2d(channels, 192, height // 8, height // 8)
+        nn.init.trunc_normal_(network.conv_proj.weight, std=(channels * (height // 8) ** 2) ** -0.5)  # as torchvision's
+        nn.init.zeros_(network.conv_proj.bias)
     nn.init.trunc_normal_(network.heads.head.weight, std=0.02)
     return network
 
@@ -118,17 +121,17 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "vit": vit,
 }
 """Builder of each network by name: takes the shape of a sample, the number of classes and the dropout rate."""
-_OF_IMAGES = set(NETWORKS) - {"mlp", "news_mlp"}
 
 
 def register(name: str, builder: Callable[..., nn.Module]) -> None:
     """Make a user's own network known: `Experiment(network=name)` then calls the builder.
 
     Args:
-        name: how parameters, folders and tables call it.
+        name: how parameters, folders and tables call it; without a slash.
         builder: takes (sample_shape, num_classes, dropout) and gives an `nn.Module` that maps inputs of shape
             (n, *sample_shape) to logits of shape (n, num_classes).
     """
+    check_own_name(name)
     NETWORKS[name] = builder
     if name not in CHOICES["network"]:
         CHOICES["network"].append(name)
@@ -140,7 +143,7 @@ def build(experiment: Experiment, sample_shape: tuple[int, ...], num_classes: in
     Raises ParameterError for a network of images where the samples are none.
     """
     name = experiment.network
-    if name in _OF_IMAGES and len(sample_shape) != 3:
+    if name in OF_IMAGES and len(sample_shape) != 3:
         raise ParameterError(f"network={name!r}: must have images, not samples of shape {tuple(sample_shape)}")
     network = NETWORKS[name](tuple(sample_shape), num_classes, experiment.dropout)
     memory_format = torch.channels_last if experiment.memory_format == "channels_last" else torch.contiguous_format

@@ -9,7 +9,9 @@ On first use it is prepared into one file in the data folder; where an image cha
 """
 
 import hashlib
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from lib.checks import ParameterError
 from lib.dataset import Dataset, from_arrays
 from lib.parameters import ROOT, Experiment
 
+_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
 
 
@@ -35,11 +38,29 @@ def load(experiment: Experiment) -> Dataset:
         raise ParameterError(f"{origin}: must be an .npz file or a folder of images, found none at {path}")
     images = _images(path, origin)
     size = experiment.image_size
-    content = f"{size} " + " ".join(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file, _, _ in images)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-    stem = re.sub(r"[^\w-]+", "_", path.name)
-    file = ROOT / experiment.data_folder / f"{stem}-{digest}.npz"
-    return from_arrays(prepared.prepared(file, lambda: _decoded(images, size, origin)), origin)
+    stem = f"{re.sub(r'[^A-Za-z0-9_]+', '_', path.name)}-{_digest([os.fsencode(path)])}"
+    file = ROOT / experiment.data_folder / f"{stem}-{_digest([size, *_state(images)])}.npz"
+    arrays = prepared.prepared(file, lambda: _decoded(images, size, origin, path.name))
+    for outdated in set(file.parent.glob(f"{stem}-*.npz")) - {file}:
+        with suppress(OSError):
+            outdated.unlink()
+    return from_arrays(arrays, origin)
+
+
+def fingerprint(experiment: Experiment) -> str:
+    """What tells other data at the same path: sizes and dates of its files. Empty where there is none."""
+    path = ROOT / experiment.dataset
+    if path.is_dir():
+        return _digest(_state(_images(path, f"dataset={experiment.dataset!r}")))
+    return _digest(_state([(path, "", "")])) if path.exists() else ""
+
+
+def _state(images: list[tuple[Path, str, str]]) -> list:
+    return [(os.fsencode(file), file.stat().st_size, file.stat().st_mtime_ns) for file, _, _ in images]
+
+
+def _digest(parts: list) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
 def _images(folder: Path, origin: str) -> list[tuple[Path, str, str]]:
@@ -49,16 +70,15 @@ def _images(folder: Path, origin: str) -> list[tuple[Path, str, str]]:
         place = next((folder / name for name in names if (folder / name).is_dir()), None)
         if place is None:
             raise ParameterError(f"{origin}: must hold a folder {' or '.join(names)}, found none in {folder}")
-        here = [
-            (file, part, kind.name)
-            for kind in sorted(place.iterdir())
-            if kind.is_dir()
-            for file in sorted(kind.rglob("*"))
-            if file.suffix.lower() in _IMAGES
-        ]
-        if not here:
+        kinds = sorted(kind for kind in place.iterdir() if kind.is_dir() and not kind.name.startswith("."))
+        if not kinds:
             raise ParameterError(f"{origin}: must hold a folder a class with images in it, found none in {place}")
-        found += here
+        for kind in kinds:
+            files = [file for file in sorted(kind.rglob("*")) if file.suffix.lower() in _IMAGES and file.is_file()]
+            here = [(file, part, kind.name) for file in files if not file.name.startswith(".")]
+            if not here:
+                raise ParameterError(f"{origin}: must hold images of every class, found none in {kind}")
+            found += here
     trained = {kind for _, part, kind in found if part == "train"}
     unknown = sorted({kind for _, _, kind in found} - trained)
     if unknown:
@@ -66,43 +86,52 @@ def _images(folder: Path, origin: str) -> list[tuple[Path, str, str]]:
     return found
 
 
-def _decoded(images: list[tuple[Path, str, str]], size: int, origin: str) -> dict[str, np.ndarray]:
+def _decoded(images: list[tuple[Path, str, str]], size: int, origin: str, name: str) -> dict[str, np.ndarray]:
     classes = sorted({kind for _, _, kind in images})
-    pixels: dict[str, list] = {"train": [], "test": []}
-    labels: dict[str, list] = {"train": [], "test": []}
-    first = None
-    for file, part, kind in tqdm(images, desc="images", unit="image", mininterval=1):
-        image = decode(file, str(file), size)
-        first = first or image.shape
-        if image.shape != first:
-            raise ParameterError(
-                f"image_size=0: must be above 0 where images of {origin} differ in size, such as {file} with "
-                f"{image.shape[1]}x{image.shape[0]} pixels"
-            )
-        pixels[part].append(image)
-        labels[part].append(classes.index(kind))
-    arrays = {f"x_{part}": np.stack(values) for part, values in pixels.items()}
-    arrays |= {f"y_{part}": np.array(values, dtype=np.int64) for part, values in labels.items()}
+    arrays: dict[str, np.ndarray] = {"classes": np.array(classes)}
+    shape = decode(images[0][0], str(images[0][0]), size).shape
+    with tqdm(total=len(images), desc="images", unit="image", mininterval=1) as bar:
+        for part in ("train", "test"):
+            here = [(file, kind) for file, of, kind in images if of == part]
+            pixels = arrays[f"x_{part}"] = np.empty((len(here), *shape), dtype=np.uint8)
+            arrays[f"y_{part}"] = np.array([classes.index(kind) for _, kind in here], dtype=np.int64)
+            for row, (file, _) in enumerate(here):
+                image = decode(file, str(file), size)
+                if image.shape != shape:
+                    raise ParameterError(
+                        f"image_size=0: must be above 0 where images of {origin} differ in size, such as {file} with "
+                        f"{image.shape[1]}x{image.shape[0]} pixels"
+                    )
+                pixels[row] = image
+                bar.update()
     scaled = f", scaled to {size}x{size} pixels" if size else ""
-    return arrays | {"classes": np.array(classes), "source": np.array(f"{origin.removeprefix('dataset=')}{scaled}")}
+    return arrays | {"source": np.array(f"image folder {name}{scaled}")}
 
 
-def decode(file, name: str, size: int = 0) -> np.ndarray:
-    """An image as uint8, shape (height, width, 3).
+def decode(file, name: str, size: int = 0, parameter: str = "dataset") -> np.ndarray:
+    """An image as uint8, shape (height, width, 3), turned upright where the camera noted how it was held.
 
     Args:
         file: path or open file.
         name: what errors call it.
         size: pixels of a side; the shorter side is scaled to it, the longer one cropped in the middle. 0: as it is.
+        parameter: that errors name.
 
     Raises:
-        ParameterError: for a file that is no image, or cut.
+        ParameterError: for a file that is no image of 8 bits a channel, or cut.
     """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as image:
-            colour = image.convert("RGB")
+            if image.mode not in _MODES:
+                raise ParameterError(
+                    f"{parameter}: {name} must be an image of 8 bits a channel, not of mode {image.mode}"
+                )
+            colour = ImageOps.exif_transpose(image).convert("RGB")
             return np.asarray(ImageOps.fit(colour, (size, size)) if size else colour)
-    except OSError as error:
-        raise ParameterError(f"dataset: {name} must be an image; {error}; mend or delete it") from error
+    except ParameterError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        why = " ".join(str(error).split())
+        raise ParameterError(f"{parameter}: {name} must be an image; {why}; mend or delete it") from error

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import types
 from collections.abc import Mapping
@@ -11,61 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from lib.checks import ParameterError, Rule, check_choice, check_known, typed
+from lib.choices import CHOICES, HUMAN_NOISE, OF_IMAGES
 
 _HERE = Path(__file__).resolve().parent.parent
 ROOT = _HERE if (_HERE / "pyproject.toml").exists() else Path.cwd()
 """Folder that relative paths start from: the checkout, or the working folder where `lib` is installed."""
-
-HUMAN_NOISE: dict[str, list[str]] = {
-    "cifar10": ["worse_label", "aggre_label", "random_label1", "random_label2", "random_label3"],
-    "cifar100": ["noisy_label"],
-    "cifar100_coarse": ["noisy_coarse_label"],
-}
-"""Human labels of each dataset that has them, by the names of CIFAR-10N and CIFAR-100N."""
-
-CHOICES: dict[str, list[str]] = {
-    "dataset": [
-        "digits",
-        "news",
-        "cifar10",
-        "cifar100",
-        "cifar100_coarse",
-        "mnist",
-        "fashion_mnist",
-        "svhn",
-        "tiny_imagenet",
-    ],
-    "noise": ["none", "symmetric", "pair", "instance", *(name for kinds in HUMAN_NOISE.values() for name in kinds)],
-    "augmentation": ["none", "crop", "flip", "crop_flip"],
-    "network": [
-        "mlp",
-        "small_cnn",
-        "news_mlp",
-        "lenet",
-        "preact_resnet9",
-        "preact_resnet18",
-        "preact_resnet34",
-        "resnet18",
-        "resnet50",
-        "vit",
-    ],
-    "loss": ["cross_entropy", "mean_absolute_error"],
-    "optimizer": ["sgd", "adam", "adamw"],
-    "schedule": ["constant", "multi_step", "cosine"],
-    "criteria": [
-        "cnd",
-        "prediction_changes",
-        "known_polluted_accuracy",
-        "known_polluted_log_likelihood",
-        "validation_accuracy_noisy",
-        "validation_accuracy_clean",
-    ],
-    "cnd_filter": ["predicted_as_labelled", "all"],
-    "cnd_weights": ["uniform", "frequency"],
-    "dtype": ["float32", "bfloat16"],
-    "memory_format": ["contiguous", "channels_last"],
-}
-"""Allowed names. `lib.data.register` and `lib.models.register` add a user's own."""
 
 _AT_LEAST_0 = Rule(lambda v: v >= 0, "an integer of at least 0")
 _AT_LEAST_1 = Rule(lambda v: v >= 1, "an integer of at least 1")
@@ -101,6 +52,11 @@ _PLACES = ("data_folder", "runs_folder")
 _IPYTHON_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 
 
+def dataset_label(dataset: str) -> str:
+    """What names of runs, tables and figures call a dataset: its name, or the last part of its path."""
+    return re.sub(r"\W+", "_", Path(dataset).stem) if "/" in dataset else dataset
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """Everything that determines a run, checked when it is made.
@@ -117,7 +73,8 @@ class Experiment:
         train_samples, test_samples: number of samples drawn from the dataset's; 0: all of them.
         glove_file: GloVe text file with the word vectors of NEWS; empty: computed from the corpus.
         noise: kind of label noise, see `lib.noise`.
-        noise_rate: share of training labels that are wrong, in [0, 1); 0 for human labels, which bring their own.
+        noise_rate: share of training labels that are wrong, in [0, 1), for instance noise the centre of the samples'
+            rates; 0 for human labels, which bring their own.
         validation_share: share of the training data held out for validation, in [0, 1).
         probe_size: number of samples in the known-polluted probe.
         augmentation: of training images, see `lib.augmentation`.
@@ -131,7 +88,7 @@ class Experiment:
         batch_size: largest number of samples in a batch; an epoch is cut into equal batches.
         epochs: passes over the training data.
         records_per_epoch: how often in each epoch every signal is recorded.
-        seed: of noise, held-out share, probe, initial weights, batch order and dropout.
+        seed: of the samples drawn, noise, held-out share, probe, weights, batch order, augmentation and dropout.
         criteria: signals recorded for early stopping, see `lib.criteria`.
         patience: records without improvement after which a criterion stops.
         window: records in the trailing mean that smooths a signal.
@@ -197,6 +154,9 @@ class Experiment:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = typed(field.name, getattr(self, field.name), field.type, _RULES.get(field.name))
+            if field.name == "dataset" and ("/" in value or value.endswith(".npz")):
+                value = os.path.normpath(value)  # one name for one path
+                value = value if "/" in value else f"./{value}"
             object.__setattr__(self, field.name, value)
             if field.name in CHOICES and not (field.name == "dataset" and self.own_data):
                 or_else = ", or the path of an .npz file or image folder" if field.name == "dataset" else ""
@@ -214,6 +174,21 @@ class Experiment:
             raise ParameterError(f"criteria={self.criteria}: each may be named once")
         if self.validation_share == 0 and any(c.startswith("validation") for c in self.criteria):
             raise ParameterError("validation_share=0.0: must be above 0 where criteria name a validation accuracy")
+        stored = self.cnd_stored_layers
+        if len(set(stored)) < len(stored) or ("all" in stored and len(stored) > 1):
+            raise ParameterError(f"cnd_stored_layers={stored}: each may be named once, and 'all' only by itself")
+        if (self.cnd_layer or stored) and "cnd" not in self.criteria:
+            raise ParameterError("criteria: must name cnd where cnd_layer or cnd_stored_layers name layers")
+        if self.image_size and (not self.own_data or self.dataset.endswith(".npz")):
+            raise ParameterError(f"image_size={self.image_size}: must be 0 where dataset is no folder of images")
+        if self.dataset == "news" and self.augmentation != "none":
+            raise ParameterError(f"augmentation={self.augmentation!r}: must be none where dataset='news'")
+        if self.dataset == "news" and self.network in OF_IMAGES:
+            raise ParameterError(
+                f"network={self.network!r}: must be one for samples that are no images, as those of news"
+            )
+        if self.schedule != "multi_step" and self.decay != Experiment.decay:
+            raise ParameterError(f"decay={self.decay}: is for schedule='multi_step' only")
         if self.optimizer != "sgd" and self.momentum != 0:
             raise ParameterError(f"momentum={self.momentum}: must be 0 where optimizer={self.optimizer!r}")
         if (self.schedule == "multi_step") != bool(self.milestones):
@@ -234,7 +209,7 @@ class Experiment:
     @property
     def own_data(self) -> bool:
         """Whether `dataset` is the path of a user's own file or folder."""
-        return "/" in self.dataset or self.dataset.endswith(".npz")
+        return "/" in self.dataset
 
     @property
     def name(self) -> str:
@@ -243,8 +218,7 @@ class Experiment:
         content = {k: v for k, v in self.parameters().items() if v != defaults[k].default and k not in _PLACES}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
         noise = self.noise if self.noise in _RATELESS else f"{self.noise}{self.noise_rate:g}"
-        dataset = re.sub(r"\W+", "_", Path(self.dataset).stem) if self.own_data else self.dataset
-        return f"{dataset}-{noise}-{self.network}-seed{self.seed}-{digest}"
+        return f"{dataset_label(self.dataset)}-{noise}-{self.network}-seed{self.seed}-{digest}"
 
     @property
     def folder(self) -> Path:

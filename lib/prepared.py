@@ -5,8 +5,9 @@ import logging
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from lib.checks import ParameterError
 _log = logging.getLogger("lib")
 _SMALL = 1 << 20  # bytes up to which reading costs nothing
 _LOCAL_HEADER = 30  # bytes of a zip member's local header before its name
+_ZIP64 = 20  # bytes that sizes of 64 bits add to it
+_ALIGNMENT = 64
 
 
 def prepared(file: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -36,26 +39,46 @@ def prepared(file: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[s
     with _alone_in(file.parent):
         if file.exists():  # another process made it meanwhile
             return read(file)
+        for left_by_a_killed_process in file.parent.glob(f"{file.stem}.*.part.npz"):
+            with suppress(OSError):
+                left_by_a_killed_process.unlink()
         arrays = compute()
         part = file.with_name(f"{file.stem}.{os.getpid()}.part.npz")
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(part, **arrays)
+            write(part, arrays)
             part.replace(file)
         except OSError as error:
-            part.unlink(missing_ok=True)
             _log.warning("%s not written, it will be computed again: %s", file, error)
             return arrays
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        finally:
+            with suppress(OSError):
+                part.unlink()
     return read(file)
+
+
+def write(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write an uncompressed `.npz` file whose arrays begin at multiples of 64 bytes, so that they can be mapped.
+
+    Args:
+        file: path; its folder is made.
+        arrays: by name.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")
+            begins = raw.tell() + _LOCAL_HEADER + len(member.filename) + _ZIP64
+            filling = -begins % _ALIGNMENT
+            filling += _ALIGNMENT if 0 < filling < 4 else 0  # a field has four bytes at least
+            member.extra = struct.pack("<HH", 0xFFFF, filling - 4) + bytes(filling - 4) if filling else b""
+            with archive.open(member, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
 
 def read(
     file: Path, parameter: str = "data_folder", fault: str = "is damaged; delete it, it will be made again"
 ) -> dict[str, np.ndarray]:
-    """Arrays of an `.npz` file by name; large ones that are stored uncompressed are mapped, not read.
+    """Arrays of an `.npz` file by name; large ones that are stored uncompressed and aligned are mapped, not read.
 
     A mapped array may be written to; the file does not change.
 
@@ -74,7 +97,7 @@ def read(
                 mapped = _mapped(file, raw, member) if member.filename.endswith(".npy") else None
                 arrays[name] = stored[name] if mapped is None else mapped
             return arrays
-    except (ValueError, EOFError, zipfile.BadZipFile, struct.error) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, struct.error, zlib.error) as error:
         why = " ".join(str(error).split())
         raise ParameterError(f"{parameter}: {file} {fault} ({why})") from error
 
@@ -97,17 +120,19 @@ def _mapped(file: Path, raw, member: zipfile.ZipInfo) -> np.ndarray | None:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Wait until no other process prepares data in the folder; where it cannot be locked, go on."""
+    handle = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        yield
-        return
-    try:
         try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.info("waiting for another process that prepares data in %s", folder)
             fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:  # some network file systems lock no folders; files are still written whole
-            _log.warning("%s cannot be locked: %s", folder, error)
+    except OSError as error:  # some network file systems lock no folders; files are still written whole
+        _log.warning("%s cannot be locked: %s", folder, error)
+    try:
         yield
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)

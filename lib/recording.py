@@ -29,11 +29,14 @@ class RunWriter:
     Args:
         experiment, dataset, samples: what is run.
         layers: neurons of each layer whose divergences are recorded, in their order.
+        own: what tells another version of the user's own data and code, see `lib.runs.Run.own`.
 
     Raises FileExistsError on entering where another process is writing the same run.
     """
 
-    def __init__(self, experiment: Experiment, dataset: Dataset, samples: Samples, layers: dict[str, int]):
+    def __init__(
+        self, experiment: Experiment, dataset: Dataset, samples: Samples, layers: dict[str, int], own: dict[str, str]
+    ):
         self.experiment, self.folder = experiment, experiment.folder
         self._args = {
             "name": experiment.name,
@@ -47,6 +50,7 @@ class RunWriter:
                 "realised_noise_rate": samples.train.corrupted.double().mean().item(),
             },
             "layers": layers,
+            "own": own,
         }
         self._records = 0
         self._divergence: np.memmap | None = None

@@ -11,7 +11,10 @@
 """
 
 import hashlib
+import itertools
 import json
+import math
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from lib.checks import ParameterError
-from lib.parameters import ROOT, Experiment
+from lib.parameters import ROOT, Experiment, dataset_label
 
 ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS = (
     "args.json",
@@ -73,9 +76,14 @@ class Run:
         return json.loads((self.folder / ARGS).read_text())["data"]["source"]
 
     @property
+    def own(self) -> dict[str, str]:
+        """A digest of the user's own dataset and network, by parameter, where the run used such."""
+        return json.loads((self.folder / ARGS).read_text()).get("own", {})
+
+    @property
     def layers(self) -> dict[str, int]:
-        """Neurons of each layer in `divergence`, in the order of its columns."""
-        return json.loads((self.folder / ARGS).read_text())["layers"]
+        """Neurons of each layer in `divergence`, in the order of its columns; empty where a run did not tell."""
+        return json.loads((self.folder / ARGS).read_text()).get("layers", {})
 
     @property
     def table(self) -> pd.DataFrame:
@@ -153,7 +161,9 @@ def _table(folder: Path) -> pd.DataFrame:
         name: ",".join(str(item) for item in value) if isinstance(value, list | tuple) else value
         for name, value in (defaults | description["parameters"]).items()
     }
-    constant = {"run": folder.name, **parameters, "source": description["data"]["source"]}
+    about = description["data"]
+    constant = {"run": folder.name, **parameters, "source": about["source"]}
+    constant["realised_noise_rate"] = about.get("realised_noise_rate", math.nan)
     performances = read_performances(folder)
     leading = pd.DataFrame(constant, index=performances.index)
     return pd.concat([leading, performances], axis=1)
@@ -166,24 +176,38 @@ def studies(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         table: of `load`.
 
     Returns:
-        The rows of each study by its name: the dataset, followed by the parameters in which the studies of that
-        dataset differ, such as "digits" or "digits epochs=30".
+        The rows of each study by its name: the dataset, followed by as few parameters as tell the studies of that
+        dataset apart, such as "digits" or "digits epochs=30".
     """
     varied = {"noise", "noise_rate", "seed", "data_folder", "runs_folder"}
     fixed = [name for name in Experiment.__dataclass_fields__ if name in table.columns and name not in varied]
     found = {}
-    for dataset, rows in table.groupby("dataset") if len(table) else ():
+    labels = table["dataset"].map(dataset_label) if len(table) else []
+    for dataset, rows in table.groupby(labels) if len(table) else ():
         differing = [name for name in fixed if rows[name].nunique(dropna=False) > 1]
         if not differing:
             found[dataset] = rows
             continue
-        for values, study in rows.groupby(differing, dropna=False):
-            settings = " ".join(f"{name}={value}" for name, value in zip(differing, values, strict=True))
+        telling = _telling(rows, differing)
+        for _, study in rows.groupby(differing, dropna=False):
+            settings = " ".join(f"{name}={study[name].iloc[0]}" for name in telling)
             found[f"{dataset} {settings}"] = study
     return found
 
 
+def _telling(rows: pd.DataFrame, differing: list[str]) -> list[str]:
+    """The fewest of the differing parameters that tell all studies apart; the network before others."""
+    ordered = sorted(differing, key=lambda name: name != "network")
+    wanted = rows.groupby(differing, dropna=False).ngroups
+    for few in itertools.chain(itertools.combinations(ordered, 1), itertools.combinations(ordered, 2)):
+        if rows.groupby(list(few), dropna=False).ngroups == wanted:
+            return list(few)
+    return differing
+
+
 def file_stem(study: str) -> str:
-    """The name of a study as part of a file name: the dataset, and a hash of what else its name says."""
+    """The name of a study as part of a file name; where it is long, the dataset and a hash of the rest."""
     dataset, _, settings = study.partition(" ")
-    return f"{dataset}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}" if settings else dataset
+    if len(settings) > 40:
+        settings = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    return re.sub(r"[^\w.-]+", "_", f"{dataset}-{settings}" if settings else dataset)

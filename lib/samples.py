@@ -6,8 +6,9 @@ import torch
 
 from lib import human_labels, noise
 from lib.checks import ParameterError
+from lib.choices import HUMAN_NOISE
 from lib.dataset import Dataset
-from lib.parameters import HUMAN_NOISE, ROOT, Experiment
+from lib.parameters import ROOT, Experiment
 from lib.seeds import stream
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from lib.checks import ParameterError
 from lib.cnd import neuron_divergence
 from lib.dataset import Dataset
-from lib.layers import captured, evaluating, hidden_layers
+from lib.layers import captured, check_layer, evaluating, hidden_layers
 from lib.losses import LOSSES
 from lib.parameters import Experiment
 from lib.predictions import changes
@@ -55,7 +55,7 @@ class Recorder:
         except RuntimeError as error:
             why = " ".join(str(error).split())
             raise ParameterError(f"network={network!r}: must take samples of shape {shape}; {why}") from error
-        expected = (2, self.dataset.num_classes)
+        expected = (len(x), self.dataset.num_classes)
         if logits.shape != expected:
             raise ParameterError(
                 f"network={network!r}: must give logits of shape {expected}, not {tuple(logits.shape)}"
@@ -71,6 +71,8 @@ class Recorder:
         names = [*(hidden if stored == ("all",) else stored)]
         if self._signal_layer not in names:
             names.append(self._signal_layer)
+        for name in names:
+            check_layer(self.model, name, "cnd_layer" if name == self._signal_layer else "cnd_stored_layers")
         with captured(self.model, *names) as outputs, evaluating(self.model):
             self.model(x)
         for name in names:

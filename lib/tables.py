@@ -34,6 +34,21 @@ def noise_name(noise: str, rate: float) -> str:
     return _HUMAN.get(noise) or f"{noise} {100 * rate:g}%"
 
 
+def sources(runs: pd.DataFrame) -> str:
+    """Where the data of some runs is from: every source, with the realised noise where it is not the rate asked for.
+
+    Args:
+        runs: table of `lib.runs.load`, one study.
+    """
+    told = "; ".join(dict.fromkeys(runs["source"]))
+    realised = runs[runs["noise"].isin(["instance", *_HUMAN])] if "realised_noise_rate" in runs else runs[:0]
+    rates = [
+        f"{noise_name(*key)} {100 * rate:.1f}%"
+        for key, rate in realised.groupby(["noise", "noise_rate"])["realised_noise_rate"].mean().items()
+    ]
+    return f"{told}; realised noise: {', '.join(rates)}" if rates else told
+
+
 def summary(stops: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds, criterion by criterion.
 

@@ -45,22 +45,38 @@ def compute(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _read(names: list[str], read: Callable[[str], bytes], place: str, origin: str) -> dict[str, np.ndarray]:
-    def text(name: str) -> list[list[str]]:
+    def contents(name: str) -> bytes:
         try:
-            return [line.split("\t") for line in read(f"{FOLDER}/{name}").decode().splitlines() if line]
+            return read(name)
         except (KeyError, OSError) as error:
-            raise ParameterError(f"data_folder: {place} lacks {name}; delete it, and get it again") from error
+            lacking = name.removeprefix(f"{FOLDER}/")
+            raise ParameterError(f"data_folder: {place} lacks {lacking}; delete it, and get it again") from error
+
+    def text(name: str) -> list[list[str]]:
+        return [line.split("\t") for line in contents(f"{FOLDER}/{name}").decode().splitlines() if line.strip()]
 
     wnids = [line[0].strip() for line in text("wnids.txt")]
-    words = {line[0]: line[1].split(",")[0] for line in text("words.txt")}
+    words = {line[0]: line[-1].split(",")[0] for line in text("words.txt")}
     label = {wnid: number for number, wnid in enumerate(wnids)}
     train = [(name, label.get(name.split("/")[2])) for name in names if "/train/" in name and name.endswith(".JPEG")]
-    test = [(f"{FOLDER}/val/images/{line[0]}", label.get(line[1])) for line in text("val/val_annotations.txt")]
-    if not train or not test or any(number is None for _, number in train + test):
-        raise ParameterError(f"data_folder: {place} must hold images of the classes in wnids.txt; get it again")
+    test = [
+        (f"{FOLDER}/val/images/{line[0]}", label.get(line[1] if len(line) > 1 else ""))
+        for line in text("val/val_annotations.txt")
+    ]
+    by_class = {wnid: sum(found == number for _, found in train) for wnid, number in label.items()}
+    if not test or any(number is None for _, number in train + test) or len(set(by_class.values()) - {0}) != 1:
+        raise ParameterError(f"data_folder: {place} must hold as many images of every class in wnids.txt; get it again")
+    if 0 in by_class.values():
+        lacking = next(wnid for wnid, count in by_class.items() if count == 0)
+        raise ParameterError(f"data_folder: {place} lacks train/{lacking}; delete it, and get it again")
 
     def pixels(sample: tuple[str, int]) -> np.ndarray:
-        return decode(io.BytesIO(read(sample[0])), sample[0])
+        image = decode(io.BytesIO(contents(sample[0])), sample[0], parameter="data_folder")
+        if image.shape != (64, 64, 3):
+            raise ParameterError(
+                f"data_folder: {sample[0]} must have 64x64 pixels, not {image.shape[1]}x{image.shape[0]}"
+            )
+        return image
 
     arrays = {}
     # Decoding lets go of the interpreter lock; reading a zip file does not go side by side, nor need it.

@@ -1,5 +1,7 @@
 """Training to the end while every signal is recorded."""
 
+import hashlib
+import inspect
 import logging
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 from tqdm import tqdm
 
-from lib import augmentation, data, models, samples
+from lib import augmentation, data, models, own_data, samples
 from lib.checks import ParameterError
 from lib.dataset import Dataset
 from lib.losses import LOSSES
@@ -40,11 +42,19 @@ def run(experiment: Experiment) -> Run:
 
     Raises:
         ParameterError: for parameters that do not fit data, network or machine, before anything is written.
-        FileExistsError: if the run folder holds another experiment, or another process is writing it.
+        FileExistsError: if the run folder holds another experiment, one on another version of the user's own data or
+            network, or one that another process is writing.
         FloatingPointError: if training diverges, so that the network's outputs are no longer finite.
     """
+    own = _own_parts(experiment)
     finished = Run.find(experiment)
     if finished:
+        changed = [part for part, state in own.items() if finished.own.get(part, state) != state]
+        if changed:
+            raise FileExistsError(
+                f"{finished.folder}: holds a run of another version of your own {' and '.join(changed)}; remove it, or "
+                "name another runs_folder"
+            )
         return finished
     _check_device(experiment)
     dataset = data.load(experiment)
@@ -59,12 +69,27 @@ def run(experiment: Experiment) -> Run:
         recorder = Recorder(experiment, dataset, drawn, model)
         smallest = min(len(rows) for rows, _ in drawn.batches(experiment.batch_size, experiment.seed, 1))
         if smallest < 2 and any(isinstance(module, _BATCH_NORM) for module in model.modules()):
-            raise ParameterError(f"batch_size={experiment.batch_size}: must be at least 2 where there is batch norm")
-        with RunWriter(experiment, dataset, drawn, recorder.layers) as writer:
+            raise ParameterError(
+                f"batch_size={experiment.batch_size}: must leave no batch of a single sample where there is batch norm"
+            )
+        with RunWriter(experiment, dataset, drawn, recorder.layers, own) as writer:
             layers = ", ".join(recorder.layers) or "none"
             _log.info("%d parameters, CND at layer %s", sum(p.numel() for p in model.parameters()), layers)
             _train(experiment, dataset, drawn, model, recorder, writer)
             return writer.finish(model)
+
+
+def _own_parts(experiment: Experiment) -> dict[str, str]:
+    """What is the user's own, data or code, and what tells whether it has changed: parameters name it, no more."""
+    own = {"dataset": own_data.fingerprint(experiment)} if experiment.own_data else {}
+    for part, registered in (("dataset", data.LOADERS), ("network", models.NETWORKS)):
+        function = registered.get(getattr(experiment, part))
+        if function and not function.__module__.startswith("lib."):
+            try:
+                own[part] = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:8]
+            except (OSError, TypeError):  # typed at a prompt, or compiled
+                own[part] = ""
+    return own
 
 
 def _check_device(experiment: Experiment) -> None:
@@ -113,7 +138,7 @@ class Step:
         """Train on inputs of shape (n, ...) and labels of shape (n,)."""
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.experiment):
-            loss = self.loss_function(self.model(x), labels)
+            loss = self.loss_function(self.model(x).float(), labels)  # losses are too fine for half precision
         loss.backward()
         self.optimizer.step()
 

@@ -5,6 +5,7 @@ formats is torchvision's.
 """
 
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,10 @@ def compute(name: str, folder: Path) -> dict[str, np.ndarray]:
     """
     archives = _archives(VISION[name].reader)
     paths = [fetch(archive, folder) for archive in archives]
-    with tempfile.TemporaryDirectory(dir=folder if os.access(folder, os.W_OK) else None) as scratch:
+    place = folder if os.access(folder, os.W_OK) else None
+    for left_by_a_killed_process in folder.glob(f".{name}.*.unpacked"):
+        shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
+    with tempfile.TemporaryDirectory(".unpacked", f".{name}.", place) as scratch:
         for archive, path in zip(archives, paths, strict=True):
             link = Path(scratch) / archive.file
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -84,17 +88,17 @@ def compute(name: str, folder: Path) -> dict[str, np.ndarray]:
     return arrays | {"classes": np.array(train[2]), "source": source}
 
 
-def source(name: str, arrays: dict[str, np.ndarray]) -> str:
-    """Where prepared arrays are from; says where the images are not the official ones.
+def source(name: str, told: str, images: np.ndarray) -> str:
+    """Where prepared images are from; says where they are not the official ones.
 
     Args:
         name: of the dataset.
-        arrays: its prepared arrays, from `compute` or placed by the user.
+        told: what its prepared file says.
+        images: its training images, uint8, shape (n, height, width, channels).
     """
-    vision, images = VISION[name], arrays["x_train"]
-    told = str(arrays.get("source", vision.title))
+    vision = VISION[name]
     if len(images) != vision.train_images:
-        return f"{told}, reduced: {len(images):,} of {vision.train_images:,} training images"
+        return f"{told}, reduced: {len(images):,} of {vision.train_images:,} training images, pixels not checked"
     if vision.channel_sums:
         by_place = images.reshape(len(images), -1).sum(axis=0, dtype=np.uint64)
         if tuple(int(total) for total in by_place.reshape(-1, images.shape[-1]).sum(axis=0)) != vision.channel_sums:
@@ -105,7 +109,7 @@ def source(name: str, arrays: dict[str, np.ndarray]) -> str:
 def coarse(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of CIFAR-100 with its 20 superclasses as labels."""
     superclass = np.array(_SUPERCLASS)
-    relabelled = {name: superclass[arrays[name]] for name in ("y_train", "y_test")}
+    relabelled = {name: superclass[arrays[name]] for name in ("y_train", "y_test") if arrays[name].max() < 100}
     return arrays | relabelled | {"classes": np.array(_SUPERCLASSES)}
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.parameters import CHOICES, ROOT, Experiment
+from lib.choices import CHOICES
+from lib.parameters import ROOT, Experiment
 from lib.training import run
 
 SHARED = ROOT.parent / "shared" / "data"

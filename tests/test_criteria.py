@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from lib import runs
+from lib.choices import CHOICES
 from lib.criteria import CRITERIA, END, LABELS, ORACLE, stops
-from lib.parameters import CHOICES
 
 
 def one_run(**signals):

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from lib import data, news
+from lib import data, news, prepared
 from lib.checks import ParameterError
-from lib.parameters import CHOICES, Experiment
+from lib.choices import CHOICES
+from lib.parameters import Experiment
 
 
 def test_digits_is_split_once_for_all_and_stratified():
@@ -139,11 +140,11 @@ def test_features_are_computed_once_and_read_back_equal(tmp_path, small_corpus):
 
 
 def test_a_file_that_cannot_be_written_costs_time_not_the_run(tmp_path, small_corpus, monkeypatch, caplog):
-    def full_disk(path, **_arrays):
+    def full_disk(path, _arrays):
         path.write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(np, "savez", full_disk)
+    monkeypatch.setattr(prepared, "write", full_disk)
     assert len(data.load(news_experiment(tmp_path)).x_test) == 18
     assert "it will be computed again: No space left on device" in caplog.text
     assert not list(tmp_path.iterdir())

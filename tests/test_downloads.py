@@ -1,5 +1,7 @@
 import hashlib
 import http.server
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -72,6 +74,35 @@ def test_a_wrong_file_that_lies_there_is_named_and_not_used(tmp_path, content):
     with pytest.raises(ParameterError, match=rf"{tmp_path}/a is cut, corrupted or another file .*; delete it"):
         fetch(Archive("a", MD5, ("http://127.0.0.1:9/a",)), tmp_path)
     assert (tmp_path / "a").read_bytes() == content
+
+
+def test_a_download_that_breaks_off_is_never_kept(tmp_path, server, monkeypatch):
+    def broken(self):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"ffff\r\nofficial")
+
+    monkeypatch.setattr(server.RequestHandlerClass, "do_GET", broken)
+    with pytest.raises(FileNotFoundError, match="could not be downloaded"):
+        fetch(Archive("a", MD5, (f"{server.address}/a",)), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_that_download_the_same_file_do_not_break_each_other(tmp_path, server):
+    server.files["/a"] = CONTENT
+    command = [
+        sys.executable,
+        "-c",
+        f"""
+from pathlib import Path
+from lib.downloads import Archive, fetch
+fetch(Archive("a", "{MD5}", ("{server.address}/a",)), Path("{tmp_path}"))
+""",
+    ]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[1].count("Error") for process in both] == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_without_internet_the_error_names_the_file_and_its_place(tmp_path):

@@ -7,8 +7,9 @@ import torch
 
 from lib import data, human_labels, vision
 from lib.checks import ParameterError
+from lib.choices import HUMAN_NOISE
 from lib.downloads import Archive
-from lib.parameters import HUMAN_NOISE, Experiment
+from lib.parameters import Experiment
 from lib.samples import draw
 
 

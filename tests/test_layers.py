@@ -91,3 +91,46 @@ def test_any_named_module_will_do():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2)).eval()
     x = torch.randn(5, 3, 8, 8)
     assert torch.allclose(pre_activations(model, x, "2"), model[:3](x).mean(dim=(2, 3)))
+
+
+class Attention(nn.Module):
+    """A transformer's layer between linear ones; its output is a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.attend, self.head = (
+            nn.Linear(3, 8),
+            nn.MultiheadAttention(8, 2, batch_first=True),
+            nn.Linear(8, 2),
+        )
+
+    def forward(self, x):
+        z = self.embed(x)
+        return self.head(self.attend(z, z, z)[0].mean(dim=1))
+
+
+def test_the_first_of_several_outputs_is_taken():
+    model, x = Attention(), torch.randn(5, 4, 3)
+    z = model.embed(x)
+    expected = model.attend(z, z, z)[0].mean(dim=1)
+    assert torch.allclose(pre_activations(model, x, "attend"), expected, atol=1e-6)
+    with pytest.raises(ParameterError, match=r"layer='attend\.out_proj': must be a layer that a forward pass reaches"):
+        pre_activations(model, x, "attend.out_proj")
+
+
+def test_neurons_are_the_last_dimension_of_linear_layers_and_the_second_of_convolutions():
+    x = torch.randn(5, 6, 7, 3)
+    channels_last = nn.Sequential(nn.Linear(3, 9), nn.GELU(), nn.Linear(9, 4), nn.Flatten(), nn.Linear(4 * 42, 2))
+    assert torch.allclose(pre_activations(channels_last, x, "0"), channels_last[0](x).mean(dim=(1, 2)), atol=1e-6)
+    assert torch.allclose(pre_activations(channels_last, x, "1"), channels_last[:2](x).mean(dim=(1, 2)), atol=1e-6)
+    sequence = nn.Sequential(nn.Conv1d(4, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 18, 2))
+    y = torch.randn(5, 4, 20)
+    assert torch.allclose(pre_activations(sequence, y, "1"), sequence[:2](y).mean(dim=2), atol=1e-6)
+
+
+def test_half_precision_is_averaged_in_single_precision():
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(2 * 64, 2)).bfloat16()
+    x = torch.randn(500, 1, 8, 8).bfloat16()
+    z = pre_activations(model, x)
+    assert z.dtype == torch.float32
+    assert len(z[:, 0].unique()) > 400

@@ -4,8 +4,9 @@ from torch import nn
 
 from lib import models
 from lib.checks import ParameterError
+from lib.choices import CHOICES
 from lib.layers import hidden_layers, last_hidden_layer
-from lib.parameters import CHOICES, Experiment
+from lib.parameters import Experiment
 from lib.torchvision_operators import declare
 
 CIFAR, IMAGE = (3, 32, 32), (1, 8, 8)

@@ -1,10 +1,14 @@
 """Every notebook is a function: a parameters cell, no outputs, and it runs with small parameters."""
 
+import re
+
 import nbformat
 import numpy as np
 import pytest
+import yaml
 
-from lib.grid import NOTEBOOKS, execute
+from lib.grid import NOTEBOOKS, Grid, execute
+from lib.parameters import Experiment
 from lib.runs import load
 
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -60,6 +64,20 @@ def test_image_notebooks_on_a_prepared_file(tmp_path, name, file, size, classes)
     table = load(tmp_path / "runs")
     assert len(table) == 2
     assert table["source"].str.contains("200 of 400 training samples, 100 of 200 test samples").all()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet"])
+def test_the_command_of_the_full_experiment_is_one_of_its_grid(name):
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    parameters: dict = {}
+    exec(notebook.cells[1].source, parameters)
+    command = notebook.cells[0].source.split("papermill notebooks/")[1].replace("\\\n", " ")
+    given = re.findall(r"-p (\w+) (\S+)", command)
+    parameters |= {key: yaml.safe_load(value) for key, value in given}
+    del parameters["__builtins__"]
+    experiment = Experiment.from_dict(parameters)
+    grid = Grid.read(NOTEBOOKS.parent / "slurm" / f"{name}.yaml")
+    assert experiment in grid.experiments
 
 
 def test_own_data(tmp_path):

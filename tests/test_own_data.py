@@ -3,8 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import data
+from lib import data, report, runs
 from lib.checks import ParameterError
+from lib.own_data import decode
 from lib.parameters import Experiment
 from lib.training import run
 
@@ -62,11 +63,19 @@ def test_a_source_is_kept(tmp_path):
         ({"x_train": IMAGES[:-1]}, "must have as many samples as y_train, 20, not 19"),
         ({"y_train": LABELS / 2}, "must be integers of at least 0, shape (n,), not float64 (20,)"),
         ({"y_train": LABELS - 1}, "must be integers of at least 0"),
-        ({"y_train": np.zeros(20, int), "y_test": np.zeros(6, int)}, "must name at least 2"),
-        ({"classes": np.array(["a", "b"])}, "must name at least 3, one a label, not ('a', 'b')"),
+        ({"y_train": np.zeros(20, int), "y_test": np.zeros(6, int)}, "must be at least 2"),
+        ({"classes": np.array(["a", "b"])}, "must name at least 3, not ['a', 'b']"),
         ({"x_test": IMAGES[:6, :8]}, "must have samples like those of x_train"),
         ({"x_train": np.full((20, 3), np.nan), "x_test": np.zeros((6, 3))}, "must be finite numbers"),
         ({"x_train": IMAGES[:, :, :5, :0]}, "must be numbers of shape (n, ...), or uint8 images"),
+        ({"y_train": LABELS + 1, "y_test": LABELS[:6] + 1}, "must hold every class 0 ... K - 1 where no classes are"),
+        ({"y_train": 10 * LABELS}, "found 3 classes and labels up to 20"),
+        ({"y_test": LABELS[:6] + 1}, "and y_test no other; found 3 classes and labels up to 3"),
+        ({"classes": np.array("a")}, "must name at least 3, not a"),
+        (
+            {"x_train": np.full((20, 3), 1e300), "x_test": np.zeros((6, 3))},
+            "must be finite numbers of single",
+        ),
         ({"x_train": np.array(["a"] * 20)}, "must be numbers of shape (n, ...)"),
     ],
 )
@@ -111,10 +120,61 @@ def test_a_folder_of_images_is_prepared_once(pictures, monkeypatch):
     assert torch.equal(load(pictures).x_train[:], first.x_train[:])
 
 
-def test_a_changed_image_is_seen(pictures):
+def test_a_changed_image_is_seen_and_what_was_prepared_before_goes(pictures):
     before = load(pictures)
     Image.new("RGB", (12, 10), (255, 255, 255)).save(pictures / "train" / "owl" / "0.png")
     assert not torch.equal(load(pictures).x_train.stored, before.x_train.stored)
+    assert len(list((pictures.parent / "prepared").iterdir())) == 1
+
+
+def test_hidden_files_and_folders_are_no_images(pictures):
+    (pictures / "train" / ".ipynb_checkpoints").mkdir()
+    (pictures / "train" / "owl" / "._0.png").write_bytes(b"left by another system")
+    assert load(pictures).classes == ("crow", "owl", "wren")
+
+
+def test_a_class_without_images_is_named(pictures):
+    (pictures / "train" / "hawk").mkdir()
+    with pytest.raises(ParameterError, match=r"must hold images of every class, found none in .*hawk"):
+        load(pictures)
+
+
+def test_images_that_would_lose_their_content_are_refused(pictures):
+    Image.fromarray(np.arange(120, dtype=np.uint16).reshape(10, 12) * 500).save(pictures / "train" / "owl" / "0.png")
+    with pytest.raises(ParameterError, match=r"0\.png must be an image of 8 bits a channel, not of mode I;16"):
+        load(pictures)
+
+
+def test_pictures_stand_upright(tmp_path):
+    picture = Image.new("RGB", (20, 10))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # held on its side
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    assert decode(tmp_path / "a.jpg", "a").shape == (20, 10, 3)
+
+
+def test_a_run_on_data_that_has_changed_is_not_read(tmp_path):
+    settings = {"network": "small_cnn", "probe_size": 2, "batch_size": 4, "epochs": 1, "window": 1, "patience": 1}
+    file = tmp_path / "own.npz"
+    experiment = Experiment(dataset=str(file), runs_folder=str(tmp_path / "runs"), **settings)
+    np.savez(file, **arrays())
+    first = run(experiment)
+    assert run(experiment) == first
+    np.savez(file, **arrays(x_train=IMAGES[::-1].copy(), source=np.array("other")))
+    with pytest.raises(FileExistsError, match="holds a run of another version of your own dataset; remove it"):
+        run(experiment)
+
+
+def test_a_report_is_made_of_a_run_on_own_data(tmp_path):
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    np.savez(folder / "own.npz", **arrays())
+    settings = {"probe_size": 2, "batch_size": 4, "epochs": 2, "window": 1, "patience": 1}
+    finished = run(Experiment(dataset=str(folder / "own.npz"), runs_folder=str(tmp_path / "runs"), **settings))
+    assert list(runs.studies(runs.load(tmp_path / "runs"))) == ["own"]
+    page = report.build(str(tmp_path / "runs"), str(tmp_path / "figures"), idea_epochs=6)
+    assert "Early stopping on own" in page.read_text()
+    assert finished.folder.name.startswith("own-")
 
 
 def test_images_of_many_sizes_are_scaled_and_cropped(pictures):

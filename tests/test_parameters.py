@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.checks import ParameterError
+from lib.choices import CHOICES
 from lib.data import LOADERS
 from lib.losses import LOSSES
 from lib.models import NETWORKS
-from lib.parameters import CHOICES, Experiment
+from lib.parameters import Experiment
 
 WRONG = [
     ({"dataset": "digit"}, "or the path of an .npz file or image folder; did you mean 'digits'?"),
@@ -51,6 +52,14 @@ WRONG = [
     ({"schedule": "multi_step", "milestones": [100]}, "milestones=(100,): must rise, from above 0 to below epochs=100"),
     ({"milestones": [2.5]}, "milestones=[2.5]: must be a list of integers"),
     ({"decay": 0}, "decay=0.0: must be a number in (0, 1]"),
+    ({"decay": 0.5}, "decay=0.5: is for schedule='multi_step' only"),
+    ({"image_size": 32}, "image_size=32: must be 0 where dataset is no folder of images"),
+    ({"dataset": "a/b.npz", "image_size": 32}, "image_size=32: must be 0 where dataset is no folder of images"),
+    ({"dataset": "news", "network": "news_mlp", "augmentation": "flip"}, "augmentation='flip': must be none where"),
+    ({"dataset": "news", "network": "lenet"}, "network='lenet': must be one for samples that are no images"),
+    ({"cnd_stored_layers": ["1", "1"]}, "cnd_stored_layers=('1', '1'): each may be named once"),
+    ({"cnd_stored_layers": ["all", "1"]}, "and 'all' only by itself"),
+    ({"criteria": [], "cnd_layer": "1"}, "criteria: must name cnd where cnd_layer or cnd_stored_layers name layers"),
     ({"train_samples": -1}, "train_samples=-1: must be an integer of at least 0"),
     ({"cnd_bins": 1}, "cnd_bins=1: must be an integer of at least 2"),
 ]
@@ -118,8 +127,9 @@ def test_own_data_is_named_by_its_path():
     assert Experiment(dataset="data/my birds.npz").name.startswith("my_birds-symmetric0.4-mlp-seed0-")
     assert Experiment(dataset="pictures/of.birds").own_data
     assert not Experiment(dataset="cifar10").own_data
-    names = {Experiment(dataset=path).name for path in ("a/x.npz", "b/x.npz")}
-    assert len(names) == 2
+    assert Experiment(dataset="a/x.npz").name != Experiment(dataset="b/x.npz").name
+    assert len({Experiment(dataset=path).name for path in ("birds/", "./birds", "./birds/", "a/../birds/")}) == 1
+    assert len({Experiment(dataset=path).name for path in ("x.npz", "./x.npz")}) == 1
 
 
 def test_human_labels_have_no_rate_in_the_name():

@@ -104,6 +104,28 @@ def test_a_folder_that_lacks_a_file(layout, missing):
     assert not list(layout.parent.glob("*.npz"))
 
 
+@pytest.mark.parametrize("which", ["train/n01/images/n01_2.JPEG", "train/n01/images"])
+def test_a_folder_that_was_not_unpacked_whole(layout, which):
+    path = layout / which
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(ParameterError, match=r"lacks train/n01; delete it|must hold as many images of every class"):
+        load(layout.parent)
+    (layout / "val" / "images" / "val_0.JPEG").unlink()
+    assert not list(layout.parent.glob("*.npz"))
+
+
+def test_a_validation_image_that_is_missing(layout):
+    (layout / "val" / "images" / "val_0.JPEG").unlink()
+    with pytest.raises(ParameterError, match=r"lacks val/images/val_0\.JPEG; delete it"):
+        load(layout.parent)
+
+
+def test_an_image_of_another_size(layout):
+    Image.new("RGB", (32, 32)).save(layout / "train" / "n01" / "images" / "n01_0.JPEG")
+    with pytest.raises(ParameterError, match=r"n01_0\.JPEG must have 64x64 pixels, not 32x32"):
+        load(layout.parent)
+
+
 def test_a_cut_image_is_named(layout):
     image = layout / "train" / "n01" / "images" / "n01_0.JPEG"
     image.write_bytes(image.read_bytes()[:300])

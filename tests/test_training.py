@@ -8,8 +8,9 @@ from torch import nn
 
 from lib import data, layers, models, training
 from lib.checks import ParameterError
+from lib.choices import CHOICES
 from lib.cnd import neuron_divergence
-from lib.parameters import CHOICES, Experiment
+from lib.parameters import Experiment
 from lib.runs import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Run
 from lib.samples import draw
 from lib.training import run
@@ -175,11 +176,14 @@ def test_the_callers_settings_come_back(tmp_path, tiny):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"network": "own", "cnd_layer": "4"}, "layer='4': must be one of 0, 1"),
+        ({"network": "own", "cnd_layer": "4"}, "cnd_layer='4': must be one of 0, 1"),
         ({"records_per_epoch": 50}, "records_per_epoch=50: must be at most the 21 batches of an epoch"),
         ({"probe_size": 5000}, "probe_size=5000: must be an integer in [1, 1257], the training samples"),
         ({"device": "cuda:7"}, "device='cuda:7': must be cpu or one of this machine's 0 CUDA devices"),
-        ({"network": "news_mlp", "batch_size": 1}, "batch_size=1: must be at least 2 where there is batch norm"),
+        (
+            {"network": "news_mlp", "batch_size": 1},
+            "batch_size=1: must leave no batch of a single sample",
+        ),
         ({"network": "flat"}, "network='flat': must take samples of shape (1, 8, 8); "),
         ({"network": "narrow"}, "network='narrow': must give logits of shape (2, 10), not (2, 3)"),
         ({"network": "detour", "cnd_layer": "2"}, "cnd_layer='2': must be a layer that a forward pass reaches once"),
@@ -281,7 +285,7 @@ def test_a_layer_that_is_passed_twice_cannot_be_recorded(tmp_path, monkeypatch):
     models.register("twice", lambda s, k, p: Twice())
     with pytest.raises(ParameterError, match="cnd_layer='again': must be a layer that a forward pass reaches once"):
         run(Experiment(runs_folder=str(tmp_path), network="twice"))
-    with pytest.raises(ParameterError, match="layer='frist': must be one of first, again, last; did you mean 'first'"):
+    with pytest.raises(ParameterError, match=r"cnd_stored_layers='frist': must be one of .*; did you mean 'first'"):
         run(Experiment(runs_folder=str(tmp_path), network="twice", cnd_layer="last", cnd_stored_layers=["frist"]))
 
 
@@ -353,3 +357,34 @@ def test_human_labels_on_real_images(cifar_folder, tmp_path):
     assert finished.performances["test_accuracy"].iloc[-1] > 0.2
     assert "re-encoded" in finished.source
     assert "reduced: 2,000 of 50,000 training samples, 500 of 10,000 test samples" in finished.source
+
+
+def test_a_run_of_another_version_of_an_own_network_is_not_read(tmp_path, monkeypatch):
+    def narrow(shape, classes, dropout):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, classes))
+
+    def wide(shape, classes, dropout):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 90), nn.ReLU(), nn.Linear(90, classes))
+
+    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
+    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
+    models.register("own", narrow)
+    experiment = Experiment(runs_folder=str(tmp_path), network="own", epochs=1, window=1)
+    first = run(experiment)
+    assert run(experiment) == first
+    models.register("own", wide)
+    with pytest.raises(FileExistsError, match="holds a run of another version of your own network; remove it"):
+        run(experiment)
+    with pytest.raises(ParameterError, match="name='my/own': must be letters, digits, _ and -"):
+        models.register("my/own", wide)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mean_absolute_error"])
+def test_losses_are_computed_in_single_precision(loss):
+    seen = []
+    experiment = Experiment(dtype="bfloat16", loss=loss)
+    step = training.Step(experiment, nn.Linear(4, 3))
+    function = step.loss_function
+    step.loss_function = lambda logits, labels: seen.append(function(logits, labels)) or seen[-1]
+    step(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1]))
+    assert seen[0].dtype == torch.float32

@@ -80,7 +80,32 @@ def test_a_file_with_nothing_but_the_four_arrays_is_enough(tmp_path):
     np.savez(tmp_path / "cifar10.npz", x_train=x, y_train=y, x_test=x[:10], y_test=y[:10])
     dataset = load("cifar10", tmp_path)
     assert dataset.num_classes == 10
-    assert dataset.source == "CIFAR-10, reduced: 30 of 50,000 training images"
+    assert dataset.source == "CIFAR-10, reduced: 30 of 50,000 training images, pixels not checked"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"x_train": None}, r"cifar10\.npz: must hold .*; x_train missing"),
+        ({"y_test": np.full(10, 120)}, r"y_train of cifar10\.npz: must hold every class"),
+        (
+            {"x_train": np.zeros((30, 32, 32), np.uint8), "x_test": np.zeros((10, 32, 32), np.uint8)},
+            "images of 3 channels",
+        ),
+        (
+            {"x_train": np.zeros((30, 32, 32, 3)), "x_test": np.zeros((10, 32, 32, 3))},
+            "must be uint8 images of 3 channels",
+        ),
+    ],
+)
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100_coarse"])
+def test_a_file_placed_by_hand_is_checked(tmp_path, dataset, changed, message):
+    x = np.zeros((30, 32, 32, 3), dtype=np.uint8)
+    arrays = {"x_train": x, "y_train": np.arange(30) % 10, "x_test": x[:10], "y_test": np.arange(10)} | changed
+    name = dataset.removesuffix("_coarse")
+    np.savez(tmp_path / f"{name}.npz", **{key: value for key, value in arrays.items() if value is not None})
+    with pytest.raises(ParameterError, match=message.replace("cifar10", name)):
+        load(dataset, tmp_path)
 
 
 def test_images_that_are_not_the_official_pixels_are_told(monkeypatch):
@@ -88,9 +113,9 @@ def test_images_that_are_not_the_official_pixels_are_told(monkeypatch):
     monkeypatch.setitem(
         vision.VISION, "cifar10", vision.Vision("C", "CIFAR10", 50_000, (0,) * 3, (1,) * 3, (700_000,) * 3)
     )
-    assert vision.source("cifar10", {"x_train": images}) == "C"
+    assert vision.source("cifar10", "C", images) == "C"
     images[0, 0, 0, 0] = 8
-    assert vision.source("cifar10", {"x_train": images}) == "C, images re-encoded: not the official pixels"
+    assert vision.source("cifar10", "C", images) == "C, images re-encoded: not the official pixels"
 
 
 def test_published_constants_agree_with_the_channel_sums():
