@@ -17,10 +17,11 @@ from lib.stopping import smooth
 from lib.tables import noise_name
 
 _PALETTE = sns.color_palette("colorblind")
-COLOURS: dict[str, tuple] = {name: _PALETTE[i] for i, name in enumerate(CRITERIA)}
-"""Colour of each criterion, distinct for colour-blind readers too."""
+_DARKER = [tuple(0.6 * part for part in colour) for colour in _PALETTE]
+COLOURS: dict[str, tuple] = dict(zip(CRITERIA, [*_PALETTE, *_DARKER], strict=False))
+"""Colour of each criterion, distinct for colour-blind readers too; the later ones are darker, and differ in markers."""
 TEST_COLOUR = "0.25"
-_MARKERS = dict(zip(CRITERIA, "osD^vP", strict=True))
+_MARKERS = dict(zip(CRITERIA, "osD^vPX<>phHd8o*s", strict=True))
 _STYLE = {
     "font.size": 11,
     "axes.titlesize": 11,

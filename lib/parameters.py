@@ -44,6 +44,9 @@ _RULES: dict[str, Rule] = {
     "cnd_quantile": Rule(lambda v: 0 <= v <= 1, "a number in [0, 1]"),
     "cnd_bins": Rule(lambda v: v >= 2, "an integer of at least 2"),
     "signal_samples": _AT_LEAST_1,
+    "changes_over": _AT_LEAST_1,
+    "critical_radius": Rule(lambda v: 0 < v < float("inf"), "a finite number above 0"),
+    "gradient_samples": Rule(lambda v: v >= 2, "an integer of at least 2"),
     "device": Rule(lambda v: re.fullmatch(r"cpu|cuda(:\d+)?", v), "cpu, cuda or cuda:N"),
     "threads": _AT_LEAST_1,
 }
@@ -92,13 +95,18 @@ class Experiment:
         criteria: signals recorded for early stopping, see `lib.criteria`.
         patience: records without improvement after which a criterion stops.
         window: records in the trailing mean that smooths a signal.
-        cnd_quantile: quantile over neurons that makes one number of their divergences.
+        cnd_estimator: of the class densities, see `lib.cnd` and `lib.estimators`.
+        cnd_aggregation: what makes one number of the neurons' divergences, quantile or mean.
+        cnd_quantile: the quantile over neurons.
         cnd_bins: bins of the density histograms.
         cnd_layer: module whose output is the pre-activation; empty: the last hidden layer.
         cnd_stored_layers: further modules whose neurons' divergences are stored; ["all"]: every hidden layer.
         cnd_filter: training samples that count, all or those predicted as labelled.
         cnd_weights: class weights, uniform (generalised Jensen-Shannon) or frequency (mutual information).
-        signal_samples: largest number of training samples on which signals are measured.
+        changes_over: records over which the longer prediction changes are taken.
+        critical_radius: of the ball in which differently classified points are looked for, in units of the input.
+        gradient_samples: largest number of training samples whose gradients and activation graphs are taken.
+        signal_samples: largest number of training samples on which all other signals are measured.
         device: cpu, cuda or cuda:N.
         dtype: float32, or bfloat16 for mixed precision.
         memory_format: of images and convolutions in memory: contiguous (NCHW) or channels_last (NHWC).
@@ -139,12 +147,17 @@ class Experiment:
     )
     patience: int = 10
     window: int = 5
+    cnd_estimator: str = "histogram"
+    cnd_aggregation: str = "quantile"
     cnd_quantile: float = 0.9
     cnd_bins: int = 40
     cnd_layer: str = ""
     cnd_stored_layers: tuple[str, ...] = ()
     cnd_filter: str = "predicted_as_labelled"
     cnd_weights: str = "uniform"
+    changes_over: int = 5
+    critical_radius: float = 0.1
+    gradient_samples: int = 256
     signal_samples: int = 10_000
     device: str = "cpu"
     dtype: str = "float32"

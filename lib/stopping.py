@@ -28,7 +28,8 @@ class EarlyStopping:
     """The stopping rule online: give it one value a record; it says when to stop and which record to keep.
 
     Args:
-        mode: "max" or "min", the extremum to look for.
+        mode: "max" or "min", the extremum to look for; "above_zero": keep and stop at the first record above 0,
+            whatever the patience.
         window: records in the trailing mean.
         patience: records in a row without improvement after which to stop.
 
@@ -67,14 +68,15 @@ class EarlyStopping:
     """
 
     def __init__(self, mode: str, window: int, patience: int):
-        check_choice("mode", mode, ["max", "min"])
+        check_choice("mode", mode, ["max", "min", "above_zero"])
         _check_at_least_1(window=window, patience=patience)
         self.window, self.patience = int(window), int(patience)
         self.record: int | None = None
         self.improved = self.stop = False
         self.seen = 0
-        self._sign = 1 if mode == "max" else -1
+        self._sign = -1 if mode == "min" else 1
         self._started = mode == "min"
+        self._threshold = mode == "above_zero"
         self._recent: deque[float] = deque(maxlen=self.window)
         self._best = self._last = -math.inf
 
@@ -99,6 +101,9 @@ class EarlyStopping:
         return self.stop
 
     def _take(self, smoothed: float) -> None:
+        if self._threshold:
+            self.record, self.improved, self.stop = self.seen, True, smoothed > 0
+            return
         if not self._started and self.record is not None and smoothed > self._last:
             self._started, self._best = True, -math.inf
         self._last = smoothed
@@ -134,7 +139,7 @@ def select_record(values: Iterable[float], mode: str, window: int, patience: int
 
     Args:
         values: one number a record, shape (n,); leading NaN stand for records without a value.
-        mode: "max" or "min".
+        mode: "max", "min" or "above_zero".
         window: records in the trailing mean, at least 1.
         patience: records in a row without improvement, at least 1.
 

@@ -162,11 +162,14 @@ def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
                     progress.update()
             train_on.schedule.step()
     total = time.perf_counter() - began
+    training, signals = total - measuring, sum(recorder.seconds.values())
     _log.info(
         "%.2f s an epoch, of which %.2f s measuring (signals and test accuracy)",
         total / experiment.epochs,
         measuring / experiment.epochs,
     )
+    each = ", ".join(f"{name} {1000 * spent / experiment.records:.1f}" for name, spent in recorder.seconds.items())
+    _log.info("signals cost %.1f %% of the training time; ms a record: %s", 100 * signals / training, each)
 
 
 def batches(

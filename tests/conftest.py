@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from lib.choices import CHOICES
 from lib.parameters import ROOT, Experiment
 from lib.training import run
 
@@ -21,7 +20,8 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def tiny():
     """Parameters of a run on digits that takes a fraction of a second."""
-    return {"epochs": 3, "window": 2, "patience": 1, "validation_share": 0.1, "criteria": CHOICES["criteria"]}
+    criteria = [*Experiment().criteria, "validation_accuracy_noisy", "validation_accuracy_clean"]
+    return {"epochs": 3, "window": 2, "patience": 1, "validation_share": 0.1, "criteria": criteria}
 
 
 @pytest.fixture(scope="session")

@@ -42,10 +42,10 @@ def test_nothing_overlaps_or_is_cut_off(table):
         plt.close(figure)
 
 
-def test_signals_mark_every_stop(table):
+def test_signals_mark_every_stop(table, tiny):
     figure = figures.signals(table, stops(table))
     entries = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert len(entries) == 2 + len(CRITERIA)
+    assert len(entries) == 2 + len(tiny["criteria"])
     plt.close(figure)
 
 

@@ -93,6 +93,18 @@ def test_bringing_your_own_takes_fewer_than_twenty_lines():
     assert len([line for line in code.splitlines() if line.strip()]) < 20
 
 
+@pytest.mark.parametrize("family", ["divergence", "graph_entropy", "sensitivity"])
+def test_explore(tmp_path, family):
+    assert execute(NOTEBOOKS / f"explore_{family}.ipynb", tmp_path / "out.ipynb", {"epochs": 2}) is None
+    images = [
+        output
+        for cell in nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert images
+
+
 def test_idea(tmp_path):
     parameters = {"epochs": 6, "figures_folder": str(tmp_path)}
     assert execute(NOTEBOOKS / "idea.ipynb", tmp_path / "out.ipynb", parameters) is None

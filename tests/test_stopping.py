@@ -33,6 +33,9 @@ HAND_WORKED = [
     ([NAN, 3, 1, 2, 2], "min", 1, 2, (3, 5)),
     ([NAN, 3, 1, 1, 5, 5], "min", 2, 1, (4, 5)),  # means from record 3: 2 1 3 5
     ([7], "max", 1, 1, (1, 1)),
+    ([-3, -1, 0, 2, -9], "above_zero", 1, 7, (4, 4)),  # whatever the patience
+    ([-3, 4, -2, 1], "above_zero", 2, 1, (2, 2)),  # means from record 2: 0.5
+    ([-3, -1, -2], "above_zero", 1, 1, (3, 3)),  # never: the last
 ]
 
 
@@ -121,7 +124,7 @@ def test_a_value_that_is_not_finite_is_named(bad):
 @pytest.mark.parametrize(
     ("mode", "window", "patience", "message"),
     [
-        ("maximum", 1, 1, "mode='maximum': must be one of max, min; did you mean 'max'?"),
+        ("maximum", 1, 1, "mode='maximum': must be one of max, min, above_zero; did you mean 'max'?"),
         ("max", 0, 1, "window=0: must be an integer of at least 1"),
         ("max", 1, 0, "patience=0: must be an integer of at least 1"),
         ("max", 1.5, 1, "window=1.5: must be an integer of at least 1"),
