@@ -6,6 +6,7 @@ graphs, estimated by stochastic Lanczos quadrature (Ubaru, Chen, Saad, SIAM J. M
 entropy is that of the normalised edge weights. Loops carry no weight in L and are left out of both.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from scipy import sparse
 from scipy.linalg import eigh_tridiagonal
 from scipy.stats import t as student
+from threadpoolctl import threadpool_limits
 
 from lib.checks import ParameterError
 
@@ -47,12 +49,38 @@ def von_neumann_entropy(graph) -> float:
         ValueError: for a graph without edges (but the single node), that is directed, or whose weights are negative or
             not finite.
     """
+    with threadpool_limits(torch.get_num_threads()):
+        return _exact(graph)
+
+
+def von_neumann_entropies(graphs) -> list[float]:
+    """Exact von Neumann entropy of several graphs, side by side on torch's number of threads.
+
+    Args:
+        graphs: a sequence of graphs, such as `lib.graphs.ActivationGraphs`.
+
+    Returns:
+        Nats of each. Errors as for `von_neumann_entropy`.
+    """
+    return _side_by_side(_exact, graphs)
+
+
+def _side_by_side(measure, graphs) -> list:
+    threads = torch.get_num_threads()  # asked before the limit, which counts for torch too
+    # One thread for each graph: the solvers' own threads wait for memory more than they compute.
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(measure, (graphs[i] for i in range(len(graphs)))))
+
+
+def _exact(graph) -> float:
     weights = _weights(graph)
     if weights.shape[0] == 1:
         return 0.0
-    laplacian, trace = _laplacian(weights)
-    # torch's solver, because it keeps to the number of threads that a run is given.
-    return float(_f(torch.linalg.eigvalsh(torch.from_numpy(laplacian.toarray() / trace)).numpy()).sum())
+    degrees, trace = _degrees(weights)
+    density = weights.toarray()
+    density /= -trace
+    np.fill_diagonal(density, degrees / trace)
+    return float(_f(np.linalg.eigvalsh(density)).sum())
 
 
 def approximate_von_neumann_entropy(graph, probes: int = 16, steps: int = 30, seed: int = 0) -> Estimate:
@@ -82,18 +110,28 @@ def approximate_von_neumann_entropy(graph, probes: int = 16, steps: int = 30, se
     weights = _weights(graph)
     if weights.shape[0] == 1:
         return Estimate(0.0, 0.0)
-    laplacian, trace = _laplacian(weights)
-    density = laplacian / trace
-    connected = density.diagonal() > 0
-    if not connected.all():
-        density = density[connected][:, connected]
-    n = density.shape[0]
+    degrees, trace = _degrees(weights)
+    if not degrees.all():  # nodes without edges add nothing
+        weights, degrees = weights[degrees > 0][:, degrees > 0], degrees[degrees > 0]
+    n = len(degrees)
     signs = np.random.default_rng(seed).integers(0, 2, (n, probes)) * 2.0 - 1
-    values = n * np.array([_quadrature(a, b) for a, b in zip(*_lanczos(density, signs, steps), strict=True)])
-    largest = 2 * density.diagonal().max()  # Gershgorin: a row's absolute sum is twice its diagonal
+    weights, degrees = weights / trace, degrees[:, None] / trace
+    krylov = _lanczos(lambda v: degrees * v - weights @ v, signs, steps, degrees.max())
+    values = n * np.array([_quadrature(diagonal, off) for diagonal, off in zip(*krylov, strict=True)])
+    largest = 2 * degrees.max()  # Gershgorin: a row's absolute sum is twice its diagonal
     quadrature = n * largest / (2 * steps * (2 * steps - 1))
     sampling = student.ppf((1 + CONFIDENCE) / 2, probes - 1) * values.std(ddof=1) / np.sqrt(probes)
     return Estimate(float(values.mean()), float(quadrature + sampling))
+
+
+def approximate_von_neumann_entropies(graphs, probes: int = 16, steps: int = 30, seed: int = 0) -> list[Estimate]:
+    """Estimates of several graphs, side by side on torch's number of threads.
+
+    Args:
+        graphs: a sequence of graphs.
+        probes, steps, seed: as for `approximate_von_neumann_entropy`, and so are the errors.
+    """
+    return _side_by_side(lambda graph: approximate_von_neumann_entropy(graph, probes, steps, seed), graphs)
 
 
 def shannon_entropy(graph) -> float:
@@ -136,24 +174,33 @@ def _weights(graph) -> sparse.csr_array:
         raise ValueError(f"graph: must be a square matrix of weights with a node at least, not {matrix.shape}")
     if not np.isfinite(matrix.data).all() or (matrix.data < 0).any():
         raise ValueError("graph: must have finite weights of at least 0")
-    if abs(matrix - matrix.T).max() > 1e-9 * matrix.max():
+    # A random vector tells a matrix from its transpose, at the cost of two products.
+    probe = np.random.default_rng(0).standard_normal(matrix.shape[0])
+    forth, back = matrix @ probe, matrix.T @ probe
+    if not np.allclose(forth, back, rtol=1e-9, atol=1e-9 * (np.abs(forth).max() + np.abs(back).max())):
         raise ValueError("graph: must be undirected, a symmetric matrix of weights")
-    return sparse.csr_array(matrix - sparse.diags_array(matrix.diagonal()))
+    loops = matrix.diagonal()
+    return sparse.csr_array(matrix - sparse.diags_array(loops)) if loops.any() else matrix
 
 
-def _laplacian(weights: sparse.csr_array) -> tuple[sparse.csr_array, float]:
-    """Laplacian and its trace. Raises ValueError where there is no edge."""
+def _degrees(weights: sparse.csr_array) -> tuple[np.ndarray, float]:
+    """Degrees, the diagonal of the Laplacian, and their sum, its trace. Raises ValueError where there is no edge."""
     degrees = np.asarray(weights.sum(axis=1)).ravel()
-    trace = degrees.sum()
-    if not trace > 0:
+    if not degrees.sum() > 0:
         raise ValueError("graph: must have an edge of weight above 0")
-    return sparse.csr_array(sparse.diags_array(degrees) - weights), float(trace)
+    return degrees, float(degrees.sum())
 
 
-def _lanczos(matrix, start: np.ndarray, steps: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Diagonals and off-diagonals of the tridiagonal matrix of each starting vector (the columns of `start`).
+def _lanczos(product, start: np.ndarray, steps: int, scale: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Diagonals and off-diagonals of the tridiagonal matrix of each starting vector.
 
     A vector whose Krylov space is exhausted ends early, and is exact from there.
+
+    Args:
+        product: multiplies a symmetric matrix with vectors, the columns of an array.
+        start: starting vectors, shape (n, probes).
+        steps: of the iteration.
+        scale: of the matrix's entries, which tells what is rounding.
     """
     count = start.shape[1]
     current, previous = start / np.linalg.norm(start, axis=0), np.zeros_like(start)
@@ -161,9 +208,8 @@ def _lanczos(matrix, start: np.ndarray, steps: int) -> tuple[list[np.ndarray], l
     diagonals: list[list[float]] = [[] for _ in range(count)]
     offs: list[list[float]] = [[] for _ in range(count)]
     alive = np.ones(count, dtype=bool)
-    scale = abs(matrix.diagonal()).max()
     for _ in range(steps):
-        following = matrix @ current - beta * previous
+        following = product(current) - beta * previous
         alpha = np.einsum("ij,ij->j", following, current)
         following -= alpha * current
         for i in np.flatnonzero(alive):

@@ -8,6 +8,7 @@ convolutions |w_ij| is summed over the kernel and m_i is a mean over positions t
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -46,9 +47,17 @@ class ActivationGraphs:
         weights = self.weights[label]
         if np.isnan(weights).any():
             raise ValueError(f"class {label}: must have samples")
+        order, indices, starts = self._layout
+        return sparse.csr_array((np.concatenate([weights, weights])[order], indices, starts))
+
+    @cached_property
+    def _layout(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Order of the weights, there and back, in the rows of the matrix, their columns, and where each row starts."""
         n = sum(count for _, count in self.nodes)
-        half = sparse.coo_array((weights, (self.rows, self.columns)), shape=(n, n)).tocsr()
-        return sparse.csr_array(half + half.T)
+        rows, columns = np.concatenate([self.rows, self.columns]), np.concatenate([self.columns, self.rows])
+        order = np.lexsort((columns, rows))
+        starts = np.searchsorted(rows[order], np.arange(n + 1))
+        return order, columns[order], starts
 
     def networkx(self, label: int):
         """The graph of a class as `networkx.Graph`; nodes carry `layer`, edges `weight`, those of weight 0 left out."""
@@ -139,7 +148,8 @@ def _assembled(model: nn.Module, means: dict[str, np.ndarray], shared: dict[str,
         previous = out, outputs
         # Edges from what is one node are one edge: the sum over the inputs that it stands for.
         weight = np.abs(mean)[:, None, :] * strength[None]
-        weight = weight.reshape(len(mean), outputs, inputs // each, each).sum(axis=3)
+        if each > 1:
+            weight = weight.reshape(len(mean), outputs, inputs // each, each).sum(axis=3)
         rows.append(np.tile(start + np.arange(inputs // each), outputs))
         columns.append(np.repeat(out + np.arange(outputs), inputs // each))
         weights.append(weight.reshape(len(mean), -1))

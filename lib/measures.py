@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from lib.cnd import aggregate, neuron_divergence
 from lib.dataset import Dataset
-from lib.entropy import approximate_von_neumann_entropy, shannon_entropy, von_neumann_entropy
+from lib.entropy import approximate_von_neumann_entropies, shannon_entropy, von_neumann_entropies
 from lib.firing import firing_frequency
 from lib.gradients import evidence_criterion, gradient_disparity
 from lib.graphs import activation_graphs
@@ -222,7 +222,7 @@ class GraphEntropy(Signal):
         matrices = [graphs[label] for label in labels.unique().tolist()]
         values = {}
         if self.asked("von_neumann_entropy"):
-            values["von_neumann_entropy"] = float(np.mean([_von_neumann(matrix) for matrix in matrices]))
+            values["von_neumann_entropy"] = float(np.mean(_von_neumann(matrices)))
         if self.asked("edge_entropy"):
             values["edge_entropy"] = float(np.mean([shannon_entropy(matrix) for matrix in matrices]))
         return values
@@ -265,7 +265,7 @@ def share(hits: torch.Tensor) -> float:
     return hits.double().mean().item() if len(hits) else math.nan
 
 
-def _von_neumann(matrix) -> float:
-    if matrix.shape[0] <= _LARGE_GRAPH:
-        return von_neumann_entropy(matrix)
-    return approximate_von_neumann_entropy(matrix).value
+def _von_neumann(matrices: list) -> list[float]:
+    if matrices[0].shape[0] <= _LARGE_GRAPH:
+        return von_neumann_entropies(matrices)
+    return [estimate.value for estimate in approximate_von_neumann_entropies(matrices)]

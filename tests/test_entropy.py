@@ -9,7 +9,13 @@ from scipy import sparse
 from scipy.stats import entropy as scipy_entropy
 
 from lib.checks import ParameterError
-from lib.entropy import approximate_von_neumann_entropy, shannon_entropy, von_neumann_entropy
+from lib.entropy import (
+    approximate_von_neumann_entropies,
+    approximate_von_neumann_entropy,
+    shannon_entropy,
+    von_neumann_entropies,
+    von_neumann_entropy,
+)
 
 
 def slow(graph: nx.Graph) -> float:
@@ -169,6 +175,13 @@ def test_the_same_seed_gives_the_same_estimate():
     graph = random_graph(50, 0.3, 4)
     first, again, other = (approximate_von_neumann_entropy(graph, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
+
+
+def test_several_graphs_side_by_side():
+    graphs = [random_graph(30, 0.3, seed) for seed in range(5)]
+    assert von_neumann_entropies(graphs) == pytest.approx([von_neumann_entropy(graph) for graph in graphs], abs=1e-12)
+    one_by_one = [approximate_von_neumann_entropy(graph, 4, 6, seed=1) for graph in graphs]
+    assert approximate_von_neumann_entropies(graphs, 4, 6, seed=1) == one_by_one
 
 
 def test_sparse_and_networkx_graphs_agree():
