@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 from torch.nn.functional import cross_entropy
 
 from lib.checks import ParameterError
+from lib.functional import functional
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 _ROUNDING = 1e-12  # variance, as a share of the squared mean, that float32 makes of equal gradients
@@ -37,7 +38,7 @@ def gradient_disparity(
     Raises:
         ParameterError: for an empty batch, or another number of labels than inputs.
     """
-    with _evaluated(model) as (weights, network):
+    with functional(model) as (weights, network):
         gradients = []
         for x, labels in (first, second):
             _check(x, labels, 1)
@@ -69,7 +70,7 @@ def evidence_criterion(
         ValueError: where the gradient of no weight varies.
     """
     _check(x, labels, 2)
-    with _evaluated(model) as (weights, network):
+    with functional(model) as (weights, network):
         one = grad(lambda w, x, y: loss(network(w, x[None]), y[None]))
         many = vmap(one, in_dims=(None, 0, 0), randomness="different")
         count, means, squares = 0, {}, {}
@@ -93,24 +94,6 @@ def evidence_criterion(
     if not varying:
         raise ValueError("the gradient of no weight varies between samples")
     return 1 - count / varying * ratio
-
-
-class _evaluated:
-    """Trainable weights, and the network as a function of weights and inputs, in evaluation mode, while inside."""
-
-    def __init__(self, model: nn.Module):
-        self.model = model
-
-    def __enter__(self):
-        self.was_training = self.model.training
-        self.model.eval()
-        weights = {name: value.detach() for name, value in self.model.named_parameters() if value.requires_grad}
-        fixed = {name: value.detach() for name, value in self.model.named_parameters() if not value.requires_grad}
-        fixed |= {name: value.detach() for name, value in self.model.named_buffers()}
-        return weights, lambda w, x: functional_call(self.model, {**fixed, **w}, (x,))
-
-    def __exit__(self, *_error):
-        self.model.train(self.was_training)
 
 
 def _check(x: torch.Tensor, labels: torch.Tensor, least: int) -> None:

@@ -6,13 +6,15 @@ batch gives the exact gradient of every sample.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
-from torch.func import functional_call, grad
+from torch.func import grad
 from torch.nn.functional import cross_entropy
 
 from lib.checks import ParameterError
+from lib.functional import functional
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -88,9 +90,9 @@ def critical_samples(
     stride = step_size or max(2.5 / steps, 0.25) * radius
     generator = torch.Generator().manual_seed(seed)
     starts = (2 * torch.rand(x.shape, generator=generator) - 1).mul_(radius)
-    with _frozen(model) as network:
+    with functional(model) as (weights, network):
         found = [
-            _search(network, batch, start.to(x.device, x.dtype), radius, steps, stride)
+            _search(partial(network, weights), batch, start.to(x.device, x.dtype), radius, steps, stride)
             for batch, start in zip(x.split(batch_size), starts.split(batch_size), strict=True)
         ]
     return torch.cat(found)
@@ -127,25 +129,9 @@ def _gradients(model, x, labels, loss, batch_size):
     """Of each batch, the gradient of every sample's loss by its input."""
     _check_inputs(x, labels)
     labels = labels.to(x.device)
-    with _frozen(model) as network:
+    with functional(model) as (weights, network):
         for batch, targets in zip(x.split(batch_size), labels.split(batch_size), strict=True):
-            yield grad(lambda point, targets=targets: len(point) * loss(network(point), targets))(batch)
-
-
-class _frozen:
-    """The network as a function of its input, in evaluation mode and with constant weights, while inside."""
-
-    def __init__(self, model: nn.Module):
-        self.model = model
-
-    def __enter__(self):
-        self.was_training = self.model.training
-        self.model.eval()
-        state = {name: value.detach() for name, value in (*self.model.named_parameters(), *self.model.named_buffers())}
-        return lambda x: functional_call(self.model, state, (x,))
-
-    def __exit__(self, *_error):
-        self.model.train(self.was_training)
+            yield grad(lambda point, targets=targets: len(point) * loss(network(weights, point), targets))(batch)
 
 
 def _check_inputs(x: torch.Tensor, labels: torch.Tensor) -> None:
