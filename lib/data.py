@@ -35,7 +35,7 @@ def images(experiment: Experiment) -> Dataset:
     folder = ROOT / experiment.data_folder
     arrays = prepared.prepared(folder / f"{name}.npz", lambda: vision.compute(name, folder))
     statistics = list(vision.VISION[name].mean), list(vision.VISION[name].std)
-    dataset = from_arrays({"source": np.array(vision.VISION[name].title)} | arrays, f"{name}.npz", statistics)
+    dataset = from_arrays(arrays, f"{name}.npz", statistics)
     if name != experiment.dataset:
         dataset = from_arrays(vision.coarse(arrays), f"{name}.npz", statistics)
     origin = str(arrays.get("source", vision.VISION[name].title))
