@@ -4,6 +4,7 @@ python -m lib.report --runs runs --figures figures
 """
 
 import argparse
+import re
 import sys
 import tempfile
 from base64 import b64encode
@@ -49,10 +50,13 @@ def figure(path: Path, caption: str) -> HTML:
         caption: plain text; it is the alternative text too.
     """
     kind = {".svg": "image/svg+xml", ".png": "image/png"}[path.suffix]
-    data = b64encode(path.read_bytes()).decode()
-    text = escape(caption)
+    content = path.read_bytes()
+    data, text = b64encode(content).decode(), escape(caption)
+    # On a phone a broad figure scrolls sideways; one that is narrow by nature must not be blown up to that.
+    natural = re.search(rb'<svg[^>]* width="([\d.]+pt)"', content)
+    style = f' style="--natural: {natural[1].decode()}"' if natural else ""
     return HTML(
-        f'<figure><div class="wide"><img src="data:{kind};base64,{data}" alt="{text}"></div>'
+        f'<figure><div class="wide"><img src="data:{kind};base64,{data}" alt="{text}"{style}></div>'
         f"<figcaption>{text}</figcaption></figure>"
     )
 

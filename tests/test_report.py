@@ -39,6 +39,14 @@ def test_the_report_is_one_page_that_opens_offline_and_fits_a_phone(built):
     assert '<meta name="viewport" content="width=device-width' in html
 
 
+def test_a_figure_tells_how_broad_it_is(tmp_path):
+    for width, told in (("266.4pt", "--natural: 266.4pt"), ("1044pt", "--natural: 1044pt")):
+        (tmp_path / "a.svg").write_text(
+            f'<?xml version="1.0"?>\n<svg height="9pt" width="{width}" version="1.1"></svg>'
+        )
+        assert told in report.figure(tmp_path / "a.svg", "caption").data
+
+
 def test_the_report_shows_no_code(built):
     html = built.read_text()
     assert "import " not in re.sub(r"base64,[^\"]*", "", html)
