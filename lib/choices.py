@@ -59,6 +59,7 @@ CHOICES: dict[str, list[str]] = {
     "cnd_aggregation": ["quantile", "mean"],
     "cnd_filter": ["predicted_as_labelled", "all"],
     "cnd_weights": ["uniform", "frequency"],
+    "signal_passes": ["training", "evaluation"],
     "dtype": ["float32", "bfloat16"],
     "memory_format": ["contiguous", "channels_last"],
 }

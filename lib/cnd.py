@@ -12,10 +12,9 @@ The densities are histograms of equal bins between the neuron's minimum and maxi
 
 import math
 
-import numpy as np
 import torch
 
-from lib.arrays import like, to_numpy, to_tensor
+from lib.arrays import like, to_tensor
 from lib.checks import ParameterError, check_choice
 from lib.estimators import gaussian, kernel, neighbours
 from lib.histograms import class_weights, count, divergence, histograms, ranges
@@ -62,12 +61,13 @@ def neuron_divergence(
         classes = to_tensor(predicted).to(z.device)
         if classes.shape != y.shape:
             raise ParameterError(f"predicted of shape {tuple(classes.shape)}: must be {tuple(y.shape)}, as the labels")
-        as_labelled = classes == y
-        z, y = z[as_labelled], y[as_labelled]
-    if len(y) == 0:
+        y = torch.where(classes == y, y, -1)
+    counted = y >= 0
+    if not counted.any():
         return like(torch.full((z.shape[1],), math.nan, dtype=torch.float64), pre_activations)
     if estimator == "histogram":
         return like(divergence(histograms(z, y, num_classes, bins), weights), pre_activations)
+    z, y = z[counted], y[counted]
     ranges(z)
     share = class_weights(torch.bincount(y, minlength=num_classes), weights)
     return like(ESTIMATORS[estimator](z, y, num_classes, share), pre_activations)
@@ -82,12 +82,13 @@ def aggregate(bits, quantile: float | None = 0.9) -> float:
 
     Raises ParameterError.
     """
-    values = to_numpy(bits)
+    values = to_tensor(bits).double()
     if quantile is None:
-        return float(values.mean())
+        return values.mean().item()
     if not 0 <= quantile <= 1:
         raise ParameterError(f"quantile={quantile}: must be a number in [0, 1], or None for the mean")
-    return float(np.quantile(values, quantile))
+    ordered, place = values.sort().values, quantile * (len(values) - 1)  # torch.quantile has a limit of size
+    return ordered[math.floor(place)].lerp(ordered[math.ceil(place)], place % 1).item()
 
 
 class StreamingDivergence:
@@ -117,7 +118,7 @@ class StreamingDivergence:
 
     def observe(self, pre_activations) -> None:
         """First pass: take the range of a batch, shape (n, neurons). Raises ValueError where it is not finite."""
-        low, high = ranges(to_tensor(pre_activations))
+        low, high = ranges(_at_least_single(to_tensor(pre_activations)))
         self._low = low if self._low is None else self._low.minimum(low)
         self._high = high if self._high is None else self._high.maximum(high)
 
@@ -150,7 +151,11 @@ def _checked(pre_activations, labels, num_classes: int) -> tuple[torch.Tensor, t
     y = y.long()
     if y.min() < 0 or y.max() >= num_classes:
         raise ParameterError(f"labels in [{y.min()}, {y.max()}]: must be in [0, {num_classes - 1}]")
-    return z if z.dtype in (torch.float32, torch.float64) else z.float(), y.to(z.device)
+    return _at_least_single(z), y.to(z.device)
+
+
+def _at_least_single(z: torch.Tensor) -> torch.Tensor:
+    return z if z.dtype == torch.float64 else z.float()
 
 
 def _check_bins(bins: int) -> None:

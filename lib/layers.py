@@ -70,18 +70,21 @@ def check_layer(model: nn.Module, layer: str, parameter: str = "layer") -> None:
 
 
 @contextmanager
-def captured(model: nn.Module, *layers: str) -> Iterator[dict[str, list[torch.Tensor]]]:
+def captured(model: nn.Module, *layers: str, only_training: bool = False) -> Iterator[dict[str, list[torch.Tensor]]]:
     """Collect the outputs of the named modules while inside: for each name a list, one tensor a forward pass.
 
     Each is detached, float32 or float64, of shape (n, neurons): maps (n, channels, ...) are averaged over their
     positions, and so are the tokens of a transformer (n, ..., neurons). Of several outputs the first one is taken.
-    Raises ParameterError for a name that is no module, or an output that is no tensor.
+    With `only_training` passes in evaluation mode leave no trace. Raises ParameterError for a name that is no module,
+    or an output that is no tensor.
     """
     for layer in layers:
         check_layer(model, layer)
     outputs: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
 
-    def keep(layer: str, neurons_last: bool, output) -> None:
+    def keep(layer: str, neurons_last: bool, training: bool, output) -> None:
+        if only_training and not training:
+            return
         first = output[0] if isinstance(output, tuple | list) else output
         if not isinstance(first, torch.Tensor):
             raise ParameterError(f"layer={layer!r}: must give a tensor, not {type(first).__name__}")
@@ -89,7 +92,7 @@ def captured(model: nn.Module, *layers: str) -> Iterator[dict[str, list[torch.Te
 
     hooks = [
         model.get_submodule(layer).register_forward_hook(
-            lambda _module, _inputs, output, layer=layer, last=last: keep(layer, last, output)
+            lambda module, _inputs, output, layer=layer, last=last: keep(layer, last, module.training, output)
         )
         for layer, last in [(layer, _neurons_last(model, layer)) for layer in layers]
     ]
@@ -112,10 +115,13 @@ def _neurons_last(model: nn.Module, layer: str) -> bool:
 
 
 def _averaged(output: torch.Tensor, neurons_last: bool) -> torch.Tensor:
-    """The mean over positions, in single precision at least: half of it would merge neighbouring values."""
+    """The mean over positions, in single precision at least: half of it would merge neighbouring values.
+
+    Never the output itself, which the network may yet change in place.
+    """
     values = output if output.dtype == torch.float64 else output.float()
     if values.ndim <= 2:
-        return values
+        return values.clone() if values.data_ptr() == output.data_ptr() else values
     return values.flatten(1, -2).mean(dim=1) if neurons_last else values.flatten(2).mean(dim=2)
 
 

@@ -22,6 +22,7 @@ from lib.gradients import evidence_criterion, gradient_disparity
 from lib.graphs import activation_graphs
 from lib.losses import LOSSES
 from lib.parameters import Experiment
+from lib.passes import Seen
 from lib.predictions import AreaUnderMargin, ForgettingEvents, PredictionChanges
 from lib.samples import Part, Samples
 from lib.sensitivity import batch_loss_sensitivity, critical_sample_ratio, input_gradient_norms
@@ -30,30 +31,33 @@ _LARGE_GRAPH = 3000  # nodes from which on the entropy of a graph is estimated
 
 
 class View(NamedTuple):
-    """The network at a record, as seen on the measured training samples.
+    """The network at a record. `seen` and `predicted` are None where no epoch has ended yet.
 
     Attributes:
         model: the network, in evaluation mode.
-        logits: on the measured samples, float32, shape (n, K).
-        predicted: their classes, shape (n,).
-        pre_activations: of each recorded layer, shape (n, neurons).
+        seen: what it put out for the measured samples and the probe, see `lib.passes`.
+        predicted: classes of the measured samples, shape (n,).
         signal_layer: the layer that signals are read from; None where no signal needs one.
         evaluate: gives the logits on other training samples.
     """
 
     model: nn.Module
-    logits: torch.Tensor
-    predicted: torch.Tensor
-    pre_activations: dict[str, torch.Tensor]
+    seen: Seen | None
+    predicted: torch.Tensor | None
     signal_layer: str | None
     evaluate: Callable[[torch.Tensor], torch.Tensor]
 
 
 class Signal(ABC):
-    """Base of the signals of a run; `columns` are the criteria whose values a call gives."""
+    """Base of the signals of a run; `columns` are the criteria whose values a call gives.
+
+    `needs_layer`: whether pre-activations must be recorded; `of_passes`: whether it is read from `View.seen`, and so is
+    called only where there is such.
+    """
 
     columns: tuple[str, ...] = ()
     needs_layer = False
+    of_passes = True
 
     def __init__(self, experiment: Experiment, dataset: Dataset, samples: Samples):
         self.experiment, self.dataset, self.samples = experiment, dataset, samples
@@ -84,6 +88,10 @@ class Divergence(Signal):
     needs_layer = True
     bits: np.ndarray
 
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        neuron_divergence(torch.zeros(2, 1), torch.arange(2), 2)  # compiled before the first record, not in it
+
     def __call__(self, view: View) -> dict[str, float]:
         settings = self.experiment
         predicted = view.predicted if settings.cnd_filter == "predicted_as_labelled" else None
@@ -97,7 +105,7 @@ class Divergence(Signal):
                 settings.cnd_estimator,
                 predicted,
             )
-            for name, z in view.pre_activations.items()
+            for name, z in view.seen.pre_activations.items()
         }
         quantile = settings.cnd_quantile if settings.cnd_aggregation == "quantile" else None
         self.bits = torch.cat(list(by_layer.values())).cpu().numpy()
@@ -111,13 +119,11 @@ class Changes(Signal):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self._one, self._several = PredictionChanges(1), PredictionChanges(self.experiment.changes_over)
+        over = {"prediction_changes": 1, "prediction_changes_long": self.experiment.changes_over}
+        self._changes = {name: PredictionChanges(records) for name, records in over.items() if self.asked(name)}
 
     def __call__(self, view: View) -> dict[str, float]:
-        return {
-            "prediction_changes": self._one.update(view.predicted),
-            "prediction_changes_long": self._several.update(view.predicted),
-        }
+        return {name: changes.update(view.predicted) for name, changes in self._changes.items()}
 
 
 class KnownPolluted(Signal):
@@ -126,11 +132,10 @@ class KnownPolluted(Signal):
     columns = ("known_polluted_accuracy", "known_polluted_log_likelihood")
 
     def __call__(self, view: View) -> dict[str, float]:
-        probe = self.samples.probe
-        logits = view.evaluate(probe.rows)
+        logits, given = view.seen.probe_logits, self.samples.probe.given
         return {
-            "known_polluted_accuracy": share(logits.argmax(dim=1) == probe.given),
-            "known_polluted_log_likelihood": -cross_entropy(logits, probe.given).item(),
+            "known_polluted_accuracy": share(logits.argmax(dim=1) == given),
+            "known_polluted_log_likelihood": -cross_entropy(logits, given).item(),
         }
 
 
@@ -138,6 +143,7 @@ class Validation(Signal):
     """Accuracy on the held-out samples against their labels as given and their true ones."""
 
     columns = ("validation_accuracy_noisy", "validation_accuracy_clean")
+    of_passes = False
 
     def __call__(self, view: View) -> dict[str, float]:
         part = self.samples.validation
@@ -171,7 +177,7 @@ class Margin(Signal):
         self._area = AreaUnderMargin()
 
     def __call__(self, view: View) -> dict[str, float]:
-        return {"area_under_margin": self._area.update(view.logits, self.part.given).mean().item()}
+        return {"area_under_margin": self._area.update(view.seen.logits, self.part.given).mean().item()}
 
 
 class FiringFrequency(Signal):
@@ -181,13 +187,16 @@ class FiringFrequency(Signal):
     needs_layer = True
 
     def __call__(self, view: View) -> dict[str, float]:
-        return {"firing_frequency": firing_frequency(view.pre_activations[view.signal_layer]).samples.mean().item()}
+        return {
+            "firing_frequency": firing_frequency(view.seen.pre_activations[view.signal_layer]).samples.mean().item()
+        }
 
 
 class Sensitivity(Signal):
     """Loss sensitivity: mean over samples, and the sum over batches."""
 
     columns = ("loss_sensitivity", "batch_loss_sensitivity")
+    of_passes = False
 
     def __call__(self, view: View) -> dict[str, float]:
         x, labels = self.probed()
@@ -204,6 +213,7 @@ class CriticalSamples(Signal):
     """Critical sample ratio."""
 
     columns = ("critical_sample_ratio",)
+    of_passes = False
 
     def __call__(self, view: View) -> dict[str, float]:
         x, _ = self.probed()
@@ -215,6 +225,7 @@ class GraphEntropy(Signal):
     """Entropies of the activation graphs, averaged over the classes that have samples."""
 
     columns = ("von_neumann_entropy", "edge_entropy")
+    of_passes = False
 
     def __call__(self, view: View) -> dict[str, float]:
         x, labels = self.probed()
@@ -232,6 +243,7 @@ class Gradients(Signal):
     """Gradient disparity of two halves of the probed samples, and the evidence-based criterion on all of them."""
 
     columns = ("gradient_disparity", "evidence")
+    of_passes = False
 
     def __call__(self, view: View) -> dict[str, float]:
         x, labels = self.probed()

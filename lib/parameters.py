@@ -107,6 +107,8 @@ class Experiment:
         critical_radius: of the ball in which differently classified points are looked for, in units of the input.
         gradient_samples: largest number of training samples whose gradients and activation graphs are taken.
         signal_samples: largest number of training samples on which all other signals are measured.
+        signal_passes: where predictions, pre-activations and the probe are seen: in the training passes themselves, at
+            no cost, or in further passes in evaluation mode at each record, see `lib.passes`.
         device: cpu, cuda or cuda:N.
         dtype: float32, or bfloat16 for mixed precision.
         memory_format: of images and convolutions in memory: contiguous (NCHW) or channels_last (NHWC).
@@ -159,6 +161,7 @@ class Experiment:
     critical_radius: float = 0.1
     gradient_samples: int = 256
     signal_samples: int = 10_000
+    signal_passes: str = "training"
     device: str = "cpu"
     dtype: str = "float32"
     memory_format: str = "contiguous"

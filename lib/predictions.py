@@ -23,11 +23,15 @@ def changes(previous, current) -> float:
         ValueError: if the shapes differ or no sample is given.
     """
     before, now = to_tensor(previous), to_tensor(current)
+    _check_alike(before, now)
+    return (before != now).double().mean().item()
+
+
+def _check_alike(before: torch.Tensor, now: torch.Tensor) -> None:
     if before.shape != now.shape or before.ndim != 1 or len(before) == 0:
         raise ValueError(
             f"predictions of shapes {tuple(before.shape)} and {tuple(now.shape)}: must be (n,) twice, n > 0"
         )
-    return (before != now).to(torch.float64).mean().item()
 
 
 class PredictionChanges:
@@ -51,7 +55,7 @@ class PredictionChanges:
         """
         now = to_tensor(predicted)
         if self._last:
-            changes(self._last[-1], now)  # checks the shapes
+            _check_alike(self._last[-1], now)
         self._last.append(now.clone())
         if len(self._last) < self._last.maxlen:
             return float("nan")

@@ -1,6 +1,7 @@
 """The training samples of a run: which are held out, which labels they carry, and the known-polluted probe."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -40,6 +41,14 @@ class Part:
         return Part(self.rows, labels, self.true, labels != self.true)
 
 
+class Batch(NamedTuple):
+    """Rows, labels as given, and places in (training samples, probe); all int64 of shape (n,)."""
+
+    rows: torch.Tensor
+    labels: torch.Tensor
+    places: torch.Tensor
+
+
 @dataclass(frozen=True)
 class Samples:
     """What a run trains on and measures with. Rows index the one copy of the inputs; nothing is held twice.
@@ -56,14 +65,14 @@ class Samples:
     probe: Part | None
     validation: Part | None
 
-    def batches(self, batch_size: int, seed: int, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """The batches of an epoch as (rows, labels), in an order that seed and epoch alone determine."""
+    def batches(self, batch_size: int, seed: int, epoch: int) -> list[Batch]:
+        """The batches of an epoch, in an order that seed and epoch alone determine."""
         parts = [self.train] if self.probe is None else [self.train, self.probe]
         rows = torch.cat([part.rows for part in parts])
         labels = torch.cat([part.given for part in parts])
         order = torch.from_numpy(stream(seed, "batches", epoch).permutation(len(rows))).to(rows.device)
         cuts = self.batches_per_epoch(batch_size)
-        return list(zip(rows[order].tensor_split(cuts), labels[order].tensor_split(cuts), strict=True))
+        return [Batch(rows[places], labels[places], places) for places in order.tensor_split(cuts)]
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """Equal batches that an epoch is cut into, none larger than batch_size."""

@@ -1,6 +1,8 @@
 """What is measured at each record: performance, and the signals that may tell when to stop."""
 
+import math
 import time
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +15,16 @@ from lib.layers import captured, check_layer, evaluating, hidden_layers
 from lib.losses import LOSSES
 from lib.measures import SIGNALS, Divergence, View, share
 from lib.parameters import Experiment
+from lib.passes import PASSES, Seen, evaluate
 from lib.samples import Samples
 
-_EVALUATION_BATCH = 500
+_PERFORMANCE = (
+    "train_loss",
+    "train_accuracy",
+    "test_accuracy",
+    "corrupted_accuracy_given",
+    "corrupted_accuracy_true",
+)
 
 
 class Measurement(NamedTuple):
@@ -31,13 +40,17 @@ class Measurement(NamedTuple):
 
 
 class Recorder:
-    """Measures a network, always in evaluation mode; columns without a value at a record hold NaN.
+    """Measures a network; columns without a value at a record hold NaN.
+
+    What is measured of training samples is read in the passes that `signal_passes` names, test accuracy and all else
+    in evaluation mode. Give every training step to `take`, inside `watching`.
 
     Columns: train_loss, train_accuracy (measured training samples, labels as given), test_accuracy,
     corrupted_accuracy_given and corrupted_accuracy_true (corrupted measured samples against the given and the
     true labels; memorization is the rise of the first), then one column for each criterion asked for.
     `layers` holds the neurons of each layer whose pre-activations are taken, in their order; `seconds` what each signal
-    has cost so far, with the passes over samples that it shares with others under "forward".
+    has cost so far, with what it shares with others under "passes"; `watched_seconds` the part of that which fell
+    between records.
     Accuracies are shares in [0, 1]; losses and log-likelihoods are in nats. Raises ParameterError for a network
     that does not fit the data, or a `cnd_layer` that it lacks.
     """
@@ -48,8 +61,10 @@ class Recorder:
         self._signal_layer: str | None = None
         asked = set(experiment.criteria)
         self._signals = [kind(experiment, dataset, samples) for kind in SIGNALS if asked.intersection(kind.columns)]
-        self.seconds = {"forward": 0.0, **{type(signal).__name__: 0.0 for signal in self._signals}}
+        self.seconds = {"passes": 0.0, **{type(signal).__name__: 0.0 for signal in self._signals}}
+        self.watched_seconds = 0.0
         self._check_network()
+        self._passes = PASSES[experiment.signal_passes](experiment, dataset, samples, model, self.layers)
 
     def _check_network(self) -> None:
         """A trial forward pass on two samples, so that what does not fit is said before anything is written."""
@@ -87,48 +102,60 @@ class Recorder:
                 raise ParameterError(f"{parameter}={name!r}: must be a layer that a forward pass reaches once")
             self.layers[name] = outputs[name][0].shape[1]
 
+    def watching(self) -> AbstractContextManager[None]:
+        """The context in which training steps are made."""
+        return self._passes.watching()
+
+    def take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
+        """Note a training step on samples at some places of (training samples, probe), and its logits, shape (n, K)."""
+        began = time.perf_counter()
+        self._passes.take(places, logits)
+        spent = time.perf_counter() - began
+        self.watched_seconds += spent
+        self.seconds["passes"] += spent
+
     def record(self) -> Measurement:
         """Measure the network as it is now. Raises FloatingPointError where its outputs are not finite."""
-        part, began = self.samples.measured, time.perf_counter()
-        with captured(self.model, *self.layers) as outputs:
-            logits = self._logits(self.dataset.x_train, part.rows)
-        if not torch.isfinite(logits).all():
+        began = time.perf_counter()
+        seen = self._passes.seen()
+        self.seconds["passes"] += time.perf_counter() - began
+        predicted = seen.logits.argmax(dim=1) if seen else None
+        values = self._performance(seen, predicted)
+        view = View(self.model, seen, predicted, self._signal_layer, self._on_training_samples)
+        for signal in self._signals:
+            began = time.perf_counter()
+            measured = signal(view) if seen or not signal.of_passes else {}
+            self.seconds[type(signal).__name__] += time.perf_counter() - began
+            asked = [name for name in signal.columns if name in self.experiment.criteria]
+            values |= {name: measured.get(name, math.nan) for name in asked}
+        return Measurement(values, self._divergence() if seen else None)
+
+    def _performance(self, seen: Seen | None, predicted: torch.Tensor | None) -> dict[str, float]:
+        test_accuracy = self._test_accuracy()
+        if seen is None:
+            return {name: math.nan for name in _PERFORMANCE} | {"test_accuracy": test_accuracy}
+        part = self.samples.measured
+        as_given, as_true = predicted == part.given, predicted == part.true
+        loss = LOSSES[self.experiment.loss](seen.logits, part.given)
+        self._check_finite(loss)  # which is finite only where all logits are
+        corrupted = share(as_given[part.corrupted]), share(as_true[part.corrupted])
+        return dict(zip(_PERFORMANCE, (loss.item(), share(as_given), test_accuracy, *corrupted), strict=True))
+
+    def _divergence(self) -> np.ndarray | None:
+        return next((signal.bits for signal in self._signals if isinstance(signal, Divergence)), None)
+
+    def _check_finite(self, outputs: torch.Tensor) -> None:
+        if not torch.isfinite(outputs).all():
             raise FloatingPointError(
                 "outputs of the network are no longer finite: training diverged, "
                 f"lower learning_rate={self.experiment.learning_rate}"
             )
-        self.seconds["forward"] += time.perf_counter() - began
-        predicted = logits.argmax(dim=1)
-        values = {
-            "train_loss": LOSSES[self.experiment.loss](logits, part.given).item(),
-            "train_accuracy": share(predicted == part.given),
-            "test_accuracy": self._test_accuracy(),
-            "corrupted_accuracy_given": share((predicted == part.given)[part.corrupted]),
-            "corrupted_accuracy_true": share((predicted == part.true)[part.corrupted]),
-        }
-        pre_activations = {name: torch.cat(z) for name, z in outputs.items()}
-        view = View(self.model, logits, predicted, pre_activations, self._signal_layer, self._on_training_samples)
-        for signal in self._signals:
-            began = time.perf_counter()
-            measured = signal(view)
-            self.seconds[type(signal).__name__] += time.perf_counter() - began
-            values |= {name: measured[name] for name in signal.columns if name in self.experiment.criteria}
-        divergence = next((signal.bits for signal in self._signals if isinstance(signal, Divergence)), None)
-        return Measurement(values, divergence)
 
     def _on_training_samples(self, rows: torch.Tensor) -> torch.Tensor:
-        return self._logits(self.dataset.x_train, rows)
-
-    def _logits(self, inputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        with evaluating(self.model), autocast(self.experiment):
-            return torch.cat([self.model(inputs[batch]) for batch in rows.split(_EVALUATION_BATCH)]).float()
+        return evaluate(self.experiment, self.model, self.dataset.x_train, rows)
 
     def _test_accuracy(self) -> float:
         rows = torch.arange(len(self.dataset.y_test), device=self.dataset.y_test.device)
-        return share(self._logits(self.dataset.x_test, rows).argmax(dim=1) == self.dataset.y_test)
-
-
-def autocast(experiment: Experiment) -> torch.autocast:
-    """The context in which the experiment's network computes: mixed precision where its dtype is bfloat16."""
-    kind = torch.device(experiment.device).type
-    return torch.autocast(kind, dtype=torch.bfloat16, enabled=experiment.dtype == "bfloat16")
+        logits = evaluate(self.experiment, self.model, self.dataset.x_test, rows)
+        self._check_finite(logits)
+        return share(logits.argmax(dim=1) == self.dataset.y_test)

@@ -17,11 +17,12 @@ from lib.checks import ParameterError
 from lib.dataset import Dataset
 from lib.losses import LOSSES
 from lib.parameters import Experiment
+from lib.passes import autocast
 from lib.recording import RunWriter
 from lib.runs import Run
 from lib.samples import Samples
 from lib.seeds import stream
-from lib.signals import Recorder, autocast
+from lib.signals import Recorder
 
 _log = logging.getLogger("lib")
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -67,7 +68,7 @@ def run(experiment: Experiment) -> Run:
     with reproducible(experiment):
         model = models.build(experiment, dataset.x_train.shape[1:], dataset.num_classes)
         recorder = Recorder(experiment, dataset, drawn, model)
-        smallest = min(len(rows) for rows, _ in drawn.batches(experiment.batch_size, experiment.seed, 1))
+        smallest = min(len(batch.rows) for batch in drawn.batches(experiment.batch_size, experiment.seed, 1))
         if smallest < 2 and any(isinstance(module, _BATCH_NORM) for module in model.modules()):
             raise ParameterError(
                 f"batch_size={experiment.batch_size}: must leave no batch of a single sample where there is batch norm"
@@ -134,13 +135,15 @@ class Step:
         self.optimizer = _optimizer(experiment, model)
         self.schedule = _schedule(experiment, self.optimizer)
 
-    def __call__(self, x: torch.Tensor, labels: torch.Tensor) -> None:
-        """Train on inputs of shape (n, ...) and labels of shape (n,)."""
+    def __call__(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Train on inputs of shape (n, ...) and labels of shape (n,); gives its logits on them."""
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.experiment):
-            loss = self.loss_function(self.model(x).float(), labels)  # losses are too fine for half precision
+            logits = self.model(x).float()  # losses are too fine for half precision
+            loss = self.loss_function(logits, labels)
         loss.backward()
         self.optimizer.step()
+        return logits.detach()
 
 
 def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
@@ -148,11 +151,14 @@ def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
     steps = drawn.batches_per_epoch(experiment.batch_size)
     record_after = [round(steps * k / experiment.records_per_epoch) for k in range(1, experiment.records_per_epoch + 1)]
     measuring, began = 0.0, time.perf_counter()
-    with tqdm(total=experiment.records, unit="record", desc=experiment.name, mininterval=1) as progress:
+    with (
+        tqdm(total=experiment.records, unit="record", desc=experiment.name, mininterval=1) as progress,
+        recorder.watching(),
+    ):
         for epoch in range(1, experiment.epochs + 1):
             model.train()
-            for step, (x, labels) in enumerate(batches(experiment, dataset, drawn, epoch), 1):
-                train_on(x, labels)
+            for step, (x, labels, places) in enumerate(batches(experiment, dataset, drawn, epoch), 1):
+                recorder.take(places, train_on(x, labels))
                 if step in record_after:
                     start = time.perf_counter()
                     measurement = recorder.record()
@@ -161,8 +167,8 @@ def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
                     progress.set_postfix(test=f"{measurement.values['test_accuracy']:.3f}", refresh=False)
                     progress.update()
             train_on.schedule.step()
-    total = time.perf_counter() - began
-    training, signals = total - measuring, sum(recorder.seconds.values())
+    total, signals = time.perf_counter() - began, sum(recorder.seconds.values())
+    training = total - measuring - recorder.watched_seconds
     _log.info(
         "%.2f s an epoch, of which %.2f s measuring (signals and test accuracy)",
         total / experiment.epochs,
@@ -174,17 +180,20 @@ def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
 
 def batches(
     experiment: Experiment, dataset: Dataset, drawn: Samples, epoch: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What the network sees in an epoch, and the labels, batch by batch; seed and epoch alone determine it."""
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """What the network sees in an epoch, labels, and places in (training samples, probe), batch by batch.
+
+    Seed and epoch alone determine them.
+    """
     drawn_batches = drawn.batches(experiment.batch_size, experiment.seed, epoch)
     if experiment.augmentation == "none":
-        yield from ((dataset.x_train[rows], labels) for rows, labels in drawn_batches)
+        yield from ((dataset.x_train[rows], labels, places) for rows, labels, places in drawn_batches)
         return
-    total, size = sum(len(rows) for rows, _ in drawn_batches), dataset.x_train.shape[-1]
+    total, size = sum(len(batch.rows) for batch in drawn_batches), dataset.x_train.shape[-1]
     rng = stream(experiment.seed, "augmentation", epoch)
     moves = augmentation.draw(experiment.augmentation, total, size, rng, experiment.device)
-    for (rows, labels), moves_of_batch in zip(drawn_batches, moves.split(len(drawn_batches)), strict=True):
-        yield dataset.x_train.augmented(rows, moves_of_batch), labels
+    for (rows, labels, places), moves_of_batch in zip(drawn_batches, moves.split(len(drawn_batches)), strict=True):
+        yield dataset.x_train.augmented(rows, moves_of_batch), labels, places
 
 
 def _optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Optimizer:

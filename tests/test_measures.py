@@ -36,6 +36,7 @@ def recorded(tmp_path_factory):
         epochs=7,
         validation_share=0.2,
         changes_over=3,
+        signal_passes="evaluation",
         gradient_samples=100,
         criteria=CHOICES["criteria"],
         window=2,
@@ -101,7 +102,8 @@ def test_signals_that_look_back(recorded):
 
 
 def test_the_area_under_the_margin_of_a_run_of_one_record(tmp_path):
-    experiment = Experiment(runs_folder=str(tmp_path), epochs=1, window=1, criteria=["area_under_margin"])
+    settings = {"epochs": 1, "window": 1, "signal_passes": "evaluation", "criteria": ["area_under_margin"]}
+    experiment = Experiment(runs_folder=str(tmp_path), **settings)
     finished = run(experiment)
     dataset = data.load(experiment)
     network = models.build(experiment, (1, 8, 8), 10).eval()
@@ -114,8 +116,9 @@ def test_the_area_under_the_margin_of_a_run_of_one_record(tmp_path):
 
 @pytest.mark.parametrize("estimator", CHOICES["cnd_estimator"])
 def test_estimator_and_aggregation_are_parameters_of_a_run(tmp_path, estimator):
-    settings = {"epochs": 1, "window": 1, "criteria": ["cnd"], "signal_samples": 200, "cnd_filter": "all"}
-    experiment = Experiment(runs_folder=str(tmp_path), cnd_estimator=estimator, cnd_aggregation="mean", **settings)
+    settings = {"epochs": 1, "window": 1, "criteria": ["cnd"], "signal_samples": 200, "signal_passes": "evaluation"}
+    how = {"cnd_estimator": estimator, "cnd_aggregation": "mean", "cnd_filter": "all"}
+    experiment = Experiment(runs_folder=str(tmp_path), **settings, **how)
     finished = run(experiment)
     dataset = data.load(experiment)
     network = models.build(experiment, (1, 8, 8), 10).eval()

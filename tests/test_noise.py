@@ -222,7 +222,7 @@ def test_a_sample_keeps_its_label_in_whatever_order_batches_come(kind):
         experiment = Experiment(noise=kind, batch_size=batch_size, criteria=("cnd",))
         samples = draw(experiment, load(experiment))
         for epoch in (1, 2):
-            for rows, labels in samples.batches(batch_size, experiment.seed, epoch):
+            for rows, labels, _ in samples.batches(batch_size, experiment.seed, epoch):
                 for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
                     assert seen.setdefault(row, label) == label
     assert len(seen) == 1257

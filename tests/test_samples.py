@@ -47,10 +47,11 @@ def test_an_epoch_sees_each_sample_and_the_probe_once_in_equal_batches(digits):
     samples = draw(Experiment(), digits)
     batches = samples.batches(64, seed=0, epoch=1)
     assert len(batches) == samples.batches_per_epoch(64)
-    assert {len(rows) for rows, _ in batches} <= {62, 63, 64}
-    rows = torch.cat([rows for rows, _ in batches])
+    assert {len(batch.rows) for batch in batches} <= {62, 63, 64}
+    rows = torch.cat([batch.rows for batch in batches])
     expected = torch.cat([samples.train.rows, samples.probe.rows])
     assert torch.equal(rows.sort().values, expected.sort().values)
+    assert torch.equal(rows, expected[torch.cat([batch.places for batch in batches])])
 
 
 def test_batches_follow_from_seed_and_epoch(digits):

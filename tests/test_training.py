@@ -34,7 +34,7 @@ def test_another_seed_gives_other_numbers(tmp_path, tiny):
 
 
 def test_recorded_numbers_are_those_of_the_final_network(tmp_path, tiny):
-    experiment = Experiment(runs_folder=str(tmp_path), **tiny)
+    experiment = Experiment(runs_folder=str(tmp_path), signal_passes="evaluation", **tiny)
     finished = run(experiment)
     last = finished.performances.iloc[-1]
     dataset = data.load(experiment)

@@ -1,10 +1,12 @@
 """Histogram divergence against the published formula, in one process: python tests/benchmarks/cnd.py
 
-The published formula compares every value with every bin edge, class by class. Both are timed in turn, round by round,
-so that both meet the same machine; the ratio is the median over rounds.
+The published formula compares every value with every bin edge, class by class. It, the divergence and summing all
+values twice are timed in turn, round by round, so that they meet the same machine; ratios are medians over rounds. The
+values are those of another copy each time, so that they come from memory and not from the cache.
 """
 
 import argparse
+import itertools
 import math
 import statistics
 import time
@@ -33,6 +35,7 @@ def published(z: torch.Tensor, y: torch.Tensor, num_classes: int, bins: int = 40
 
 
 def seconds(function, *arguments) -> float:
+    time.sleep(0.1)  # threads of what was timed before wait busily for a while
     start = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - start
@@ -49,15 +52,21 @@ def main() -> None:
     z = torch.randn(options.samples, options.neurons, generator=generator)
     y = torch.randint(options.classes, (options.samples,), generator=generator)
     difference = (neuron_divergence(z, y, options.classes) - published(z, y, options.classes)).abs().max()
+    copies = itertools.cycle([z.clone() for _ in range(8)])
     rounds = [
-        (seconds(published, z, y, options.classes), seconds(neuron_divergence, z, y, options.classes))
+        (
+            seconds(published, next(copies), y, options.classes),
+            seconds(neuron_divergence, next(copies), y, options.classes),
+            seconds(torch.sum, next(copies)) + seconds(torch.sum, next(copies)),
+        )
         for _ in range(options.rounds)
     ]
-    slow, fast = (statistics.median(column) for column in zip(*rounds, strict=True))
-    ratio = statistics.median(a / b for a, b in rounds)
+    slow, fast, reading = (statistics.median(column) for column in zip(*rounds, strict=True))
+    ratio, readings = statistics.median(a / b for a, b, _ in rounds), statistics.median(b / c for _, b, c in rounds)
     print(f"{options.samples} samples x {options.neurons} neurons x {options.classes} classes, 40 bins,")
     print(f"{torch.get_num_threads()} threads, largest difference {difference:.1e} bits")
     print(f"published formula {slow * 1000:.0f} ms, neuron_divergence {fast * 1000:.1f} ms, ratio {ratio:.0f}")
+    print(f"reading twice {reading * 1000:.1f} ms, the divergence takes {readings:.1f} times as long")
 
 
 if __name__ == "__main__":

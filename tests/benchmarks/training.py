@@ -78,7 +78,7 @@ def ours(dataset: Dataset) -> float:
     model = models.build(experiment, (3, 32, 32), 10).train()
     step = training.Step(experiment, model)
     began, count = time.perf_counter(), 0
-    for x, labels in training.batches(experiment, dataset, drawn, epoch=1):
+    for x, labels, _ in training.batches(experiment, dataset, drawn, epoch=1):
         step(x, labels)
         count += len(labels)
     return count / (time.perf_counter() - began)
