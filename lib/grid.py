@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from lib.checks import ParameterError, check_choice
 from lib.parameters import ROOT, Experiment
-from lib.runs import PERFORMANCES, Run
+from lib.run_folder import PERFORMANCES, Run
 
 NOTEBOOKS = ROOT / "notebooks"
 # Parameters whose value is itself a list.

@@ -1,13 +1,13 @@
 """The signals of a run: what is measured of the network at a record, one class for what shares its work.
 
-Each class names the columns it can fill, is made once a run and called once a record. What it keeps between records is
-in its attributes. The measures themselves are plain functions in modules of their own.
+Each class names the columns it can fill, is made once a run and called once a record. The measures themselves are plain
+functions in modules of their own.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class Signal(ABC):
     """Base of the signals of a run; `columns` are the criteria whose values a call gives.
 
     `needs_layer`: whether pre-activations must be recorded; `of_passes`: whether it is read from `View.seen`, and so is
-    called only where there is such.
+    called only where there is such; `kept`: by name, what looks back at earlier records.
     """
 
     columns: tuple[str, ...] = ()
@@ -61,10 +61,20 @@ class Signal(ABC):
 
     def __init__(self, experiment: Experiment, dataset: Dataset, samples: Samples):
         self.experiment, self.dataset, self.samples = experiment, dataset, samples
+        self.kept: dict[str, Any] = {}
 
     @abstractmethod
     def __call__(self, view: View) -> dict[str, float]:
         """The value of each column at a record; NaN where there is none yet."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept from record to record, for a checkpoint."""
+        return {name: kept.state_dict() for name, kept in self.kept.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        for name, kept in self.kept.items():
+            kept.load_state_dict(state[name])
 
     @property
     def part(self) -> Part:
@@ -120,10 +130,10 @@ class Changes(Signal):
     def __init__(self, *arguments):
         super().__init__(*arguments)
         over = {"prediction_changes": 1, "prediction_changes_long": self.experiment.changes_over}
-        self._changes = {name: PredictionChanges(records) for name, records in over.items() if self.asked(name)}
+        self.kept = {name: PredictionChanges(records) for name, records in over.items() if self.asked(name)}
 
     def __call__(self, view: View) -> dict[str, float]:
-        return {name: changes.update(view.predicted) for name, changes in self._changes.items()}
+        return {name: changes.update(view.predicted) for name, changes in self.kept.items()}
 
 
 class KnownPolluted(Signal):
@@ -161,10 +171,10 @@ class Forgetting(Signal):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self._events = ForgettingEvents()
+        self.kept = {"events": ForgettingEvents()}
 
     def __call__(self, view: View) -> dict[str, float]:
-        return {"forgetting_events": self._events.update(view.predicted, self.part.given)}
+        return {"forgetting_events": self.kept["events"].update(view.predicted, self.part.given)}
 
 
 class Margin(Signal):
@@ -174,10 +184,10 @@ class Margin(Signal):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self._area = AreaUnderMargin()
+        self.kept = {"area": AreaUnderMargin()}
 
     def __call__(self, view: View) -> dict[str, float]:
-        return {"area_under_margin": self._area.update(view.seen.logits, self.part.given).mean().item()}
+        return {"area_under_margin": self.kept["area"].update(view.seen.logits, self.part.given).mean().item()}
 
 
 class FiringFrequency(Signal):

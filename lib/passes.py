@@ -8,7 +8,7 @@ Passes in evaluation mode show the network as it is at the record and cost about
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -52,6 +52,13 @@ class EvaluationPasses:
 
     def take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
         """Nothing of training is kept."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing is kept from record to record."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing is kept from record to record."""
 
     def seen(self) -> Seen:
         """The network as it is now."""
@@ -109,6 +116,18 @@ class TrainingPasses:
             kept.index_copy_(0, slots, torch.cat(outputs).to(kept))
             outputs.clear()
         self._taken.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The latest of each sample, for a checkpoint."""
+        self._sort_in()
+        return {"logits": self._logits, "pre_activations": self._pre_activations, "unseen": self._unseen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._logits.copy_(state["logits"])
+        for name, kept in self._pre_activations.items():
+            kept.copy_(state["pre_activations"][name])
+        self._unseen = state["unseen"]
 
     def seen(self) -> Seen | None:
         """The latest of each sample; None before the end of the first epoch."""

@@ -1,6 +1,7 @@
 """Signals read off predictions from record to record: changes, forgetting events, area under the margin."""
 
 from collections import deque
+from typing import Any
 
 import torch
 
@@ -62,6 +63,14 @@ class PredictionChanges:
         changed = torch.stack([record != now for record in self._last]).any(dim=0)
         return changed.double().mean().item()
 
+    def state_dict(self) -> dict[str, Any]:
+        """What it keeps, for a checkpoint."""
+        return {"last": list(self._last)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._last = deque(state["last"], maxlen=self._last.maxlen)
+
 
 class ForgettingEvents:
     """Example forgetting (Toneva et al., ICLR 2019): a sample is forgotten where its prediction turns wrong again.
@@ -96,6 +105,14 @@ class ForgettingEvents:
         self._was_right = right
         return forgotten.double().mean().item()
 
+    def state_dict(self) -> dict[str, Any]:
+        """What it keeps, for a checkpoint."""
+        return {"counts": self.counts, "learned": self.learned, "was_right": self._was_right}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.counts, self.learned, self._was_right = state["counts"], state["learned"], state["was_right"]
+
 
 class AreaUnderMargin:
     """Area under the margin of every sample (Pleiss et al., NeurIPS 2020).
@@ -127,3 +144,11 @@ class AreaUnderMargin:
         self._sum = margin if self._sum is None else self._sum + margin
         self._records += 1
         return self._sum / self._records
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it keeps, for a checkpoint."""
+        return {"sum": self._sum, "records": self._records}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._sum, self._records = state["sum"], state["records"]

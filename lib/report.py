@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from lib.grid import NOTEBOOKS, execute
 from lib.parameters import ROOT
-from lib.runs import ARGS, unfinished
+from lib.run_folder import ARGS, unfinished
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">

@@ -1,137 +1,30 @@
-"""The run folder, read back as one tidy table; `lib.recording` writes it.
-
-| file | what it holds |
-| --- | --- |
-| `args.json` | every parameter, versions, commit, device, data source, realised noise, recorded layers |
-| `performances.csv` | a line a record, appended as it is made |
-| `divergence.npy` | CND of every neuron, float32, shape (records, neurons); NaN where not yet recorded |
-| `run.log` | what happened when, seconds an epoch |
-| `weights.pt` | final weights; written last, so its presence marks the end |
-| `<notebook>.ipynb` | the executed notebook, where papermill ran it |
-"""
+"""Many run folders as one tidy table, and which of them may be averaged."""
 
 import hashlib
 import itertools
 import json
-import math
+import os
 import re
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.checks import ParameterError
 from lib.parameters import ROOT, Experiment, dataset_label
+from lib.run_folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Contents, read
 
-ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS = (
-    "args.json",
-    "performances.csv",
-    "divergence.npy",
-    "run.log",
-    "weights.pt",
-)
-_OWN_FILES = {ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS}
-# What reading a damaged file of a run may raise.
-_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run."""
-
-    experiment: Experiment
-    folder: Path
-
-    @classmethod
-    def find(cls, experiment: Experiment) -> "Run | None":
-        """The finished run of an experiment, or None. Raises FileExistsError if its folder holds another one."""
-        folder = experiment.folder
-        try:
-            stored = Experiment.read(folder / ARGS)
-        except FileNotFoundError:
-            return None
-        except ParameterError as error:
-            raise FileExistsError(f"{folder}: holds a run of another version of this code ({error})") from error
-        except _BROKEN:
-            return None
-        if not stored.same_run(experiment):
-            raise FileExistsError(f"{folder}: holds a run of other parameters; remove it or name another runs_folder")
-        return cls(experiment, folder) if unfinished(folder) is None else None
-
-    @property
-    def performances(self) -> pd.DataFrame:
-        """A row a record: record, epoch, and every signal; see `lib.signals.Recorder` for the columns."""
-        return read_performances(self.folder)
-
-    @property
-    def divergence(self) -> np.ndarray:
-        """CND in bits, shape (records, neurons). Raises FileNotFoundError where it was not recorded."""
-        return np.load(self.folder / DIVERGENCE)
-
-    @property
-    def source(self) -> str:
-        """Where the data is from, and what was done to it."""
-        return json.loads((self.folder / ARGS).read_text())["data"]["source"]
-
-    @property
-    def own(self) -> dict[str, str]:
-        """A digest of the user's own dataset and network, by parameter, where the run used such."""
-        return json.loads((self.folder / ARGS).read_text()).get("own", {})
-
-    @property
-    def layers(self) -> dict[str, int]:
-        """Neurons of each layer in `divergence`, in the order of its columns; empty where a run did not tell."""
-        return json.loads((self.folder / ARGS).read_text()).get("layers", {})
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """`performances` as `load` gives them, with the run's name, parameters and data source in every row."""
-        return _table(self.folder)
-
-    def weights(self) -> dict:
-        """Final weights, a tensor by name, for `load_state_dict`."""
-        import torch  # here, because those who read tables and draw figures need not wait for it
-
-        return torch.load(self.folder / WEIGHTS, weights_only=True)
-
-
-def read_performances(folder: Path) -> pd.DataFrame:
-    """The records of a run folder; a last line that a crash cut short is left out."""
-    text = (Path(folder) / PERFORMANCES).read_text()
-    header, *lines = text[: text.rfind("\n") + 1].splitlines() or ["record,epoch"]
-    columns = header.split(",")
-    rows = [[float(value) for value in line.split(",")] for line in lines]
-    return pd.DataFrame(rows, columns=columns).astype({"record": int})
-
-
-def unfinished(folder: Path) -> str | None:
-    """Why a run folder holds no finished run; None where it does."""
-    return _inspect(Path(folder))[1]
-
-
-def _inspect(folder: Path) -> tuple[pd.DataFrame, str | None]:
-    """The table of a run folder, read once, and why it is not that of a finished run (None where it is)."""
-    nothing = pd.DataFrame()
-    if not (folder / ARGS).exists():
-        return nothing, f"unfinished: no {ARGS}"
-    try:
-        parameters = json.loads((folder / ARGS).read_text())["parameters"]
-        expected = parameters["epochs"] * parameters["records_per_epoch"]
-        table = _table(folder) if (folder / PERFORMANCES).exists() else nothing
-        if len(table) != expected:
-            return table, f"unfinished: {len(table)} of {expected} records"
-        missing = {"test_accuracy", *parameters["criteria"]} - set(table.columns)
-    except _BROKEN as error:
-        return nothing, f"broken: {type(error).__name__}: {error}"
-    if missing:
-        return table, f"broken: {PERFORMANCES} lacks {', '.join(sorted(missing))}"
-    return table, None if (folder / WEIGHTS).exists() else f"unfinished: no {WEIGHTS}"
+_OF_A_RUN = (ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS)
+_STAMPED = (ARGS, PERFORMANCES, WEIGHTS)
+_CACHE = ".runs.npz"
+_CACHED_FROM = 100  # runs; fewer are read faster than anybody notices
 
 
 def load(folder: Path | str) -> pd.DataFrame:
     """All finished runs below a folder as one tidy table.
+
+    What was read is kept in the folder, where it can be written, so that only runs that changed are read again.
 
     Args:
         folder: holds one run folder a run, such as `runs`; relative paths start at the project root.
@@ -141,32 +34,96 @@ def load(folder: Path | str) -> pd.DataFrame:
         the signals. Folders that are broken or unfinished are skipped with a warning each, and listed with the
         reason in `.attrs["skipped"]`. Without any run the table is empty.
     """
-    tables, skipped = [], {}
-    for run in sorted({path.parent for path in (ROOT / folder).glob("*/*") if path.name in _OWN_FILES}):
-        table, reason = _inspect(run)
+    root = ROOT / folder
+    cached, found, skipped, changed = _read_cache(root), {}, {}, False
+    for name, files in _run_folders(root):
+        stamp = [files.get(file) for file in _STAMPED]
+        if name in cached and cached[name][0] == stamp:
+            found[name] = cached[name]
+            continue
+        contents, reason = read(root / name)
         if reason is None:
-            tables.append(table)
+            found[name], changed = (stamp, contents), True
         else:
-            skipped[run.name] = reason
-            warnings.warn(f"run {run.name} skipped: {reason}", stacklevel=2)
-    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["run", "record", "epoch"])
+            skipped[name] = reason
+            warnings.warn(f"run {name} skipped: {reason}", stacklevel=2)
+    if len(found) >= _CACHED_FROM and (changed or len(found) < len(cached)):
+        _write_cache(root, found)
+    table = _table([contents for _, contents in found.values()])
     table.attrs["skipped"] = skipped
     return table
 
 
-def _table(folder: Path) -> pd.DataFrame:
-    description = json.loads((folder / ARGS).read_text())
-    defaults = {name: field.default for name, field in Experiment.__dataclass_fields__.items()}
-    parameters = {
-        name: ",".join(str(item) for item in value) if isinstance(value, list | tuple) else value
-        for name, value in (defaults | description["parameters"]).items()
-    }
-    about = description["data"]
-    constant = {"run": folder.name, **parameters, "source": about["source"]}
-    constant["realised_noise_rate"] = about.get("realised_noise_rate", math.nan)
-    performances = read_performances(folder)
-    leading = pd.DataFrame(constant, index=performances.index)
-    return pd.concat([leading, performances], axis=1)
+def _run_folders(root: Path) -> list[tuple[str, dict[str, list[int]]]]:
+    """Each folder that holds something of a run, and size and time of its files, by name."""
+    folders = []
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if root.is_dir() else ():
+        if not entry.is_dir():
+            continue
+        with os.scandir(entry) as inside:
+            files = {file.name: file.stat() for file in inside if file.name in _OF_A_RUN}
+        if files:
+            stamps = {name: [state.st_size, state.st_mtime_ns] for name, state in files.items()}
+            folders.append((entry.name, stamps))
+    return folders
+
+
+def _table(runs: list[Contents]) -> pd.DataFrame:
+    if not runs:
+        return pd.DataFrame(columns=["run", "record", "epoch"])
+    columns = list(dict.fromkeys(column for run in runs for column in run.columns))
+    values = np.full((sum(len(run.values) for run in runs), len(columns)), np.nan)
+    places: dict[tuple[str, ...], list[int]] = {}
+    start = 0
+    for run in runs:
+        key = tuple(run.columns)
+        if key not in places:
+            places[key] = [columns.index(column) for column in run.columns]
+        values[start : start + len(run.values), places[key]] = run.values
+        start += len(run.values)
+    constant, counts = pd.DataFrame([run.constant for run in runs]), [len(run.values) for run in runs]
+    table = {name: _repeated(column, counts) for name, column in constant.items()}
+    table |= {name: values[:, place] for place, name in enumerate(columns)}
+    table["record"] = table["record"].astype(int)
+    return pd.DataFrame(table, copy=False)
+
+
+def _repeated(column: pd.Series, counts: list[int]) -> np.ndarray | pd.Categorical:
+    """Each value as often as its run has records; texts as categories, which a long table holds and copies faster."""
+    if pd.api.types.is_numeric_dtype(column):
+        return np.repeat(column.to_numpy(), counts)
+    codes, texts = pd.factorize(column, sort=True)
+    return pd.Categorical.from_codes(np.repeat(codes, counts), texts)
+
+
+def _read_cache(root: Path) -> dict[str, tuple[list, Contents]]:
+    """What `_write_cache` kept; nothing where it cannot be read or another version wrote it."""
+    try:
+        with np.load(root / _CACHE, allow_pickle=False) as stored:
+            index, values = json.loads(stored["index"].tobytes()), stored["values"]
+        if index["parameters"] != list(Experiment.__dataclass_fields__):
+            return {}
+        found, start = {}, 0
+        for name, stamp, constant, columns, records in index["runs"]:
+            end = start + records * len(columns)
+            found[name] = (stamp, Contents(constant, columns, values[start:end].reshape(records, len(columns))))
+            start = end
+        return found
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write_cache(root: Path, found: dict[str, tuple[list, Contents]]) -> None:
+    runs = [(name, stamp, run.constant, run.columns, len(run.values)) for name, (stamp, run) in found.items()]
+    index: dict[str, Any] = {"parameters": list(Experiment.__dataclass_fields__), "runs": runs}
+    values = np.concatenate([run.values.ravel() for _, run in found.values()])
+    part = root / f"{_CACHE}.{os.getpid()}.part"
+    try:
+        with part.open("wb") as file:
+            np.savez(file, index=np.frombuffer(json.dumps(index).encode(), dtype=np.uint8), values=values)
+        part.replace(root / _CACHE)
+    except OSError:  # a folder that can only be read is read each time
+        part.unlink(missing_ok=True)
 
 
 def studies(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -3,7 +3,7 @@
 import math
 import time
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -113,6 +113,22 @@ class Recorder:
         spent = time.perf_counter() - began
         self.watched_seconds += spent
         self.seconds["passes"] += spent
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept from record to record, and the seconds spent, for a checkpoint."""
+        return {
+            "passes": self._passes.state_dict(),
+            "signals": {type(signal).__name__: signal.state_dict() for signal in self._signals},
+            "seconds": self.seconds,
+            "watched_seconds": self.watched_seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._passes.load_state_dict(state["passes"])
+        for signal in self._signals:
+            signal.load_state_dict(state["signals"][type(signal).__name__])
+        self.seconds, self.watched_seconds = state["seconds"], state["watched_seconds"]
 
     def record(self) -> Measurement:
         """Measure the network as it is now. Raises FloatingPointError where its outputs are not finite."""

@@ -3,40 +3,44 @@
 import hashlib
 import inspect
 import logging
+import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import lr_scheduler
 from tqdm import tqdm
 
-from lib import augmentation, data, models, own_data, samples
+from lib import data, models, own_data, samples
 from lib.checks import ParameterError
 from lib.dataset import Dataset
-from lib.losses import LOSSES
+from lib.interruption import requests
 from lib.parameters import Experiment
-from lib.passes import autocast
 from lib.recording import RunWriter
-from lib.runs import Run
+from lib.run_folder import Run
 from lib.samples import Samples
-from lib.seeds import stream
 from lib.signals import Recorder
+from lib.steps import Step, batches
 
 _log = logging.getLogger("lib")
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def run(experiment: Experiment) -> Run:
+def run(experiment: Experiment, checkpoint_seconds: float | None = None) -> Run:
     """Carry out the experiment, or read it where its finished run is already there.
 
-    Trains to the last epoch and records every signal. The run folder is written as the run goes on and is whole
-    after a crash; an unfinished run starts anew. On CPU the same experiment gives identical numbers, byte for
-    byte. The caller's random state, thread count and determinism settings come back afterwards.
+    Trains to the last epoch and records every signal. The run folder is written as the run goes on; whatever ends the
+    process, the same call goes on from the last checkpoint. On CPU the same experiment gives identical numbers, byte
+    for byte, however often it was interrupted. SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint and then stop the run.
+    The caller's random state, thread count and determinism settings come back afterwards.
 
     Args:
         experiment: what to run.
+        checkpoint_seconds: how often the state is written, at least 0, which is after every batch; None: what the
+            environment variable CHECKPOINT_SECONDS says, else every 300 seconds.
 
     Returns:
         The finished run.
@@ -45,8 +49,10 @@ def run(experiment: Experiment) -> Run:
         ParameterError: for parameters that do not fit data, network or machine, before anything is written.
         FileExistsError: if the run folder holds another experiment, one on another version of the user's own data or
             network, or one that another process is writing.
+        Interrupted: if asked to stop by a signal, or KeyboardInterrupt for Ctrl-C; the state is kept.
         FloatingPointError: if training diverges, so that the network's outputs are no longer finite.
     """
+    checkpoint_seconds = _checkpoint_seconds(checkpoint_seconds)
     own = _own_parts(experiment)
     finished = Run.find(experiment)
     if finished:
@@ -74,10 +80,26 @@ def run(experiment: Experiment) -> Run:
                 f"batch_size={experiment.batch_size}: must leave no batch of a single sample where there is batch norm"
             )
         with RunWriter(experiment, dataset, drawn, recorder.layers, own) as writer:
+            if writer.finished:
+                return writer.finished
             layers = ", ".join(recorder.layers) or "none"
             _log.info("%d parameters, CND at layer %s", sum(p.numel() for p in model.parameters()), layers)
-            _train(experiment, dataset, drawn, model, recorder, writer)
+            training = _Training(experiment, dataset, drawn, model, recorder)
+            if writer.state:
+                training.load_state_dict(writer.state)
+            training.run(writer, checkpoint_seconds)
             return writer.finish(model)
+
+
+def _checkpoint_seconds(seconds: float | None) -> float:
+    given = os.environ.get("CHECKPOINT_SECONDS", "300") if seconds is None else seconds
+    try:
+        value = float(given)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise ParameterError(f"checkpoint_seconds={given!r}: must be a number of at least 0")
+    return value
 
 
 def _own_parts(experiment: Experiment) -> dict[str, str]:
@@ -126,87 +148,98 @@ def reproducible(experiment: Experiment) -> Iterator[None]:
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
-class Step:
-    """One step of training on a batch: forward in the precision asked for, backward, update of the weights."""
+class _Training:
+    """The loop over epochs, batches and records, whose state can be kept and gone on with between any two batches."""
 
-    def __init__(self, experiment: Experiment, model: nn.Module):
-        self.experiment, self.model = experiment, model
-        self.loss_function = LOSSES[experiment.loss]
-        self.optimizer = _optimizer(experiment, model)
-        self.schedule = _schedule(experiment, self.optimizer)
+    def __init__(self, experiment: Experiment, dataset: Dataset, drawn: Samples, model: nn.Module, recorder: Recorder):
+        self.experiment, self.dataset, self.drawn = experiment, dataset, drawn
+        self.model, self.recorder, self.train_on = model, recorder, Step(experiment, model)
+        self.epoch, self.batch, self.record = 1, 0, 0
+        self.seconds = {"total": 0.0, "measuring": 0.0}
 
-    def __call__(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Train on inputs of shape (n, ...) and labels of shape (n,); gives its logits on them."""
-        self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.experiment):
-            logits = self.model(x).float()  # losses are too fine for half precision
-            loss = self.loss_function(logits, labels)
-        loss.backward()
-        self.optimizer.step()
-        return logits.detach()
+    def run(self, writer: RunWriter, checkpoint_seconds: float) -> None:
+        """Train to the end, or until asked to stop. Raises Interrupted or KeyboardInterrupt then, its state kept."""
+        records, steps = self.experiment.records, self.drawn.batches_per_epoch(self.experiment.batch_size)
+        per_epoch = self.experiment.records_per_epoch
+        record_after = {round(steps * k / per_epoch) for k in range(1, per_epoch + 1)}
+        name, kept = self.experiment.name, time.monotonic()
+        with (
+            tqdm(total=records, initial=self.record, unit="record", desc=name, mininterval=1) as progress,
+            self.recorder.watching(),
+            requests() as request,
+        ):
+            while self.epoch <= self.experiment.epochs:
+                self.model.train()
+                for began, (x, labels, places) in self._timed(self.batch):
+                    self.recorder.take(places, self.train_on(x, labels))
+                    self.batch += 1
+                    if self.batch in record_after:
+                        accuracy = self._measure(writer, self.epoch - 1 + self.batch / steps)
+                        progress.set_postfix(test=f"{accuracy:.3f}", refresh=False)
+                        progress.update()
+                    self.seconds["total"] += time.perf_counter() - began
+                    if request.signal or time.monotonic() - kept >= checkpoint_seconds:
+                        self._keep(writer)
+                        request.obey(f"stopped after record {self.record} of {records}; the same call goes on")
+                        kept = time.monotonic()
+                self.train_on.schedule.step()
+                self.epoch, self.batch = self.epoch + 1, 0
+        self._log_costs()
 
+    def _timed(self, first: int) -> Iterator[tuple[float, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]:
+        """The batches of the epoch from one of them on, each with the time at which its making began."""
+        began = time.perf_counter()
+        for batch in batches(self.experiment, self.dataset, self.drawn, self.epoch, first):
+            yield began, batch
+            began = time.perf_counter()
 
-def _train(experiment, dataset, drawn, model, recorder, writer) -> None:
-    train_on = Step(experiment, model)
-    steps = drawn.batches_per_epoch(experiment.batch_size)
-    record_after = [round(steps * k / experiment.records_per_epoch) for k in range(1, experiment.records_per_epoch + 1)]
-    measuring, began = 0.0, time.perf_counter()
-    with (
-        tqdm(total=experiment.records, unit="record", desc=experiment.name, mininterval=1) as progress,
-        recorder.watching(),
-    ):
-        for epoch in range(1, experiment.epochs + 1):
-            model.train()
-            for step, (x, labels, places) in enumerate(batches(experiment, dataset, drawn, epoch), 1):
-                recorder.take(places, train_on(x, labels))
-                if step in record_after:
-                    start = time.perf_counter()
-                    measurement = recorder.record()
-                    writer.write(epoch - 1 + step / steps, measurement)
-                    measuring += time.perf_counter() - start
-                    progress.set_postfix(test=f"{measurement.values['test_accuracy']:.3f}", refresh=False)
-                    progress.update()
-            train_on.schedule.step()
-    total, signals = time.perf_counter() - began, sum(recorder.seconds.values())
-    training = total - measuring - recorder.watched_seconds
-    _log.info(
-        "%.2f s an epoch, of which %.2f s measuring (signals and test accuracy)",
-        total / experiment.epochs,
-        measuring / experiment.epochs,
-    )
-    each = ", ".join(f"{name} {1000 * spent / experiment.records:.1f}" for name, spent in recorder.seconds.items())
-    _log.info("signals cost %.1f %% of the training time; ms a record: %s", 100 * signals / training, each)
+    def _measure(self, writer: RunWriter, epoch: float) -> float:
+        began = time.perf_counter()
+        measurement = self.recorder.record()
+        writer.write(epoch, measurement)
+        self.record += 1
+        self.seconds["measuring"] += time.perf_counter() - began
+        return measurement.values["test_accuracy"]
 
+    def _keep(self, writer: RunWriter) -> None:
+        try:
+            writer.checkpoint(self.state_dict())
+        except OSError as error:  # the run may well end without it
+            _log.warning("no checkpoint after record %d: %s", self.record, error)
 
-def batches(
-    experiment: Experiment, dataset: Dataset, drawn: Samples, epoch: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """What the network sees in an epoch, labels, and places in (training samples, probe), batch by batch.
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "position": [self.epoch, self.batch, self.record],
+            "model": self.model.state_dict(),
+            "optimizer": self.train_on.optimizer.state_dict(),
+            "schedule": self.train_on.schedule.state_dict(),
+            "recorder": self.recorder.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_on_device": torch.cuda.get_rng_state(self.experiment.device) if self._on_gpu else None,
+            "seconds": self.seconds,
+        }
 
-    Seed and epoch alone determine them.
-    """
-    drawn_batches = drawn.batches(experiment.batch_size, experiment.seed, epoch)
-    if experiment.augmentation == "none":
-        yield from ((dataset.x_train[rows], labels, places) for rows, labels, places in drawn_batches)
-        return
-    total, size = sum(len(batch.rows) for batch in drawn_batches), dataset.x_train.shape[-1]
-    rng = stream(experiment.seed, "augmentation", epoch)
-    moves = augmentation.draw(experiment.augmentation, total, size, rng, experiment.device)
-    for (rows, labels, places), moves_of_batch in zip(drawn_batches, moves.split(len(drawn_batches)), strict=True):
-        yield dataset.x_train.augmented(rows, moves_of_batch), labels, places
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.batch, self.record = state["position"]
+        self.model.load_state_dict(state["model"])
+        self.train_on.optimizer.load_state_dict(state["optimizer"])
+        self.train_on.schedule.load_state_dict(state["schedule"])
+        self.recorder.load_state_dict(state["recorder"])
+        torch.set_rng_state(state["random"].cpu())
+        if self._on_gpu:
+            torch.cuda.set_rng_state(state["random_on_device"].cpu(), self.experiment.device)
+        self.seconds = state["seconds"]
 
+    @property
+    def _on_gpu(self) -> bool:
+        return torch.device(self.experiment.device).type == "cuda"
 
-def _optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Optimizer:
-    settings = {"lr": experiment.learning_rate, "weight_decay": experiment.weight_decay, "fused": True}
-    if experiment.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=experiment.momentum, **settings)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[experiment.optimizer]
-    return kind(model.parameters(), **settings)
-
-
-def _schedule(experiment: Experiment, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate of each epoch; stepped once an epoch."""
-    if experiment.schedule == "cosine":
-        return lr_scheduler.CosineAnnealingLR(optimizer, experiment.epochs)
-    milestones = experiment.milestones if experiment.schedule == "multi_step" else ()
-    return lr_scheduler.MultiStepLR(optimizer, list(milestones), experiment.decay)
+    def _log_costs(self) -> None:
+        epochs, records, recorder = self.experiment.epochs, self.experiment.records, self.recorder
+        total, measuring = self.seconds["total"], self.seconds["measuring"]
+        training, signals = total - measuring - recorder.watched_seconds, sum(recorder.seconds.values())
+        _log.info(
+            "%.2f s an epoch, of which %.2f s measuring (signals and test accuracy)", total / epochs, measuring / epochs
+        )
+        each = ", ".join(f"{name} {1000 * spent / records:.1f}" for name, spent in recorder.seconds.items())
+        _log.info("signals cost %.1f %% of the training time; ms a record: %s", 100 * signals / training, each)

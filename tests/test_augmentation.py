@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from lib import augmentation, data, training
+from lib import augmentation, data, steps, training
 from lib.checks import ParameterError
 from lib.inputs import Inputs
 from lib.parameters import Experiment
@@ -80,7 +80,7 @@ def test_the_same_epoch_is_augmented_in_the_same_way_and_another_is_not():
     experiment = Experiment(augmentation="crop_flip")
     dataset = data.load(experiment)
     drawn = training.samples.draw(experiment, dataset)
-    first, again, other = (next(iter(training.batches(experiment, dataset, drawn, epoch)))[0] for epoch in (1, 1, 2))
+    first, again, other = (next(iter(steps.batches(experiment, dataset, drawn, epoch)))[0] for epoch in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

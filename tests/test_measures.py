@@ -17,7 +17,7 @@ from lib.layers import pre_activations
 from lib.measures import SIGNALS
 from lib.parameters import Experiment
 from lib.predictions import AreaUnderMargin
-from lib.runs import LOG
+from lib.run_folder import LOG
 from lib.samples import draw
 from lib.sensitivity import batch_loss_sensitivity, critical_sample_ratio, input_gradient_norms
 from lib.training import run

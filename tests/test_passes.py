@@ -12,6 +12,7 @@ from lib.parameters import Experiment
 from lib.passes import TrainingPasses
 from lib.predictions import changes
 from lib.samples import draw
+from lib.steps import Step, batches
 from lib.training import run
 
 SETTINGS = {"epochs": 3, "window": 1, "records_per_epoch": 2, "signal_samples": 900, "dropout": 0.2}
@@ -24,11 +25,11 @@ def by_hand(experiment):
     logits, hidden, predicted = {}, {}, []
     with training.reproducible(experiment):
         model = models.build(experiment, (1, 8, 8), 10)
-        step = training.Step(experiment, model)
+        step = Step(experiment, model)
         steps = drawn.batches_per_epoch(experiment.batch_size)
         for epoch in range(1, experiment.epochs + 1):
             model.train()
-            for number, (x, labels, places) in enumerate(training.batches(experiment, dataset, drawn, epoch), 1):
+            for number, (x, labels, places) in enumerate(batches(experiment, dataset, drawn, epoch), 1):
                 with captured(model, "4") as outputs:
                     out = step(x, labels)
                 for place, row, z in zip(places.tolist(), out, outputs["4"][0], strict=True):

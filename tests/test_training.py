@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from lib import data, layers, models, training
+from lib import data, layers, models, steps, training
 from lib.checks import ParameterError
 from lib.choices import CHOICES
 from lib.cnd import neuron_divergence
 from lib.parameters import Experiment
-from lib.runs import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Run
+from lib.run_folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Run
 from lib.samples import draw
 from lib.training import run
 
@@ -293,7 +293,7 @@ def rates(**settings):
     """The learning rate of each epoch of a run of eight."""
     experiment = Experiment(epochs=8, learning_rate=0.4, **settings)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=experiment.learning_rate)
-    schedule = training._schedule(experiment, optimizer)
+    schedule = steps.make_schedule(experiment, optimizer)
     told = []
     for _ in range(8):
         told.append(optimizer.param_groups[0]["lr"])

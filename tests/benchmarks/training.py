@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
-from lib import data, models, samples, training
+from lib import data, models, samples, steps, training
 from lib.dataset import Dataset, from_arrays
 from lib.parameters import ROOT, Experiment
 from lib.torchvision_operators import declare
@@ -76,9 +76,9 @@ def ours(dataset: Dataset) -> float:
     dataset = dataset.to("cpu", channels_last=True)
     drawn = samples.draw(experiment, dataset)
     model = models.build(experiment, (3, 32, 32), 10).train()
-    step = training.Step(experiment, model)
+    step = steps.Step(experiment, model)
     began, count = time.perf_counter(), 0
-    for x, labels, _ in training.batches(experiment, dataset, drawn, epoch=1):
+    for x, labels, _ in steps.batches(experiment, dataset, drawn, epoch=1):
         step(x, labels)
         count += len(labels)
     return count / (time.perf_counter() - began)

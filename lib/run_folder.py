@@ -1,0 +1,165 @@
+"""The folder of one run, read back; `lib.recording` writes it, `lib.runs` reads many.
+
+| file | what it holds |
+| --- | --- |
+| `args.json` | every parameter, versions, commit, device, data source, realised noise, recorded layers |
+| `performances.csv` | a line a record, appended as it is made |
+| `divergence.npy` | CND of every neuron, float32, shape (records, neurons); NaN where not yet recorded |
+| `run.log` | what happened when, seconds an epoch |
+| `weights.pt` | final weights; written last, so its presence marks the end |
+| `checkpoint.pt`, `checkpoint.previous.pt` | of an unfinished run, what it goes on from |
+| `run.lock` | who is writing |
+| `failure.txt` | why the last try failed, in one line |
+| `<notebook>.ipynb` | the executed notebook, where papermill ran it |
+"""
+
+import json
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lib.checks import ParameterError
+from lib.parameters import Experiment
+
+ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS = (
+    "args.json",
+    "performances.csv",
+    "divergence.npy",
+    "run.log",
+    "weights.pt",
+)
+LOCK, FAILURE = "run.lock", "failure.txt"
+_DEFAULTS = {name: field.default for name, field in Experiment.__dataclass_fields__.items()}
+# What reading a damaged file of a run may raise.
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+class Contents(NamedTuple):
+    """What is the same in all records of a run, and its records: names, and values of shape (records, columns)."""
+
+    constant: dict[str, Any]
+    columns: list[str]
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    experiment: Experiment
+    folder: Path
+
+    @classmethod
+    def find(cls, experiment: Experiment) -> "Run | None":
+        """The finished run of an experiment, or None. Raises FileExistsError if its folder holds another one."""
+        folder = experiment.folder
+        try:
+            stored = Experiment.read(folder / ARGS)
+        except FileNotFoundError:
+            return None
+        except ParameterError as error:
+            raise FileExistsError(f"{folder}: holds a run of another version of this code ({error})") from error
+        except _BROKEN:
+            return None
+        if not stored.same_run(experiment):
+            raise FileExistsError(f"{folder}: holds a run of other parameters; remove it or name another runs_folder")
+        return cls(experiment, folder) if unfinished(folder) is None else None
+
+    @property
+    def performances(self) -> pd.DataFrame:
+        """A row a record: record, epoch, and every signal; see `lib.signals.Recorder` for the columns."""
+        return read_performances(self.folder)
+
+    @property
+    def divergence(self) -> np.ndarray:
+        """CND in bits, shape (records, neurons). Raises FileNotFoundError where it was not recorded."""
+        return np.load(self.folder / DIVERGENCE)
+
+    @property
+    def source(self) -> str:
+        """Where the data is from, and what was done to it."""
+        return json.loads((self.folder / ARGS).read_text())["data"]["source"]
+
+    @property
+    def own(self) -> dict[str, str]:
+        """A digest of the user's own dataset and network, by parameter, where the run used such."""
+        return json.loads((self.folder / ARGS).read_text()).get("own", {})
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """Neurons of each layer in `divergence`, in the order of its columns; empty where a run did not tell."""
+        return json.loads((self.folder / ARGS).read_text()).get("layers", {})
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """`performances` as `lib.runs.load` gives them, with name, parameters and data source in every row."""
+        description = json.loads((self.folder / ARGS).read_text())
+        performances = self.performances
+        constant = pd.DataFrame(_constant(self.folder.name, description), index=performances.index)
+        return pd.concat([constant, performances], axis=1)
+
+    def weights(self) -> dict:
+        """Final weights, a tensor by name, for `load_state_dict`."""
+        import torch  # here, because those who read tables and draw figures need not wait for it
+
+        return torch.load(self.folder / WEIGHTS, weights_only=True)
+
+
+def read_performances(folder: Path) -> pd.DataFrame:
+    """The records of a run folder; a last line that a crash cut short is left out."""
+    columns, values = records(folder)
+    return pd.DataFrame(values, columns=columns).astype({"record": int})
+
+
+def records(folder: Path) -> tuple[list[str], np.ndarray]:
+    """Names and values, shape (records, columns), of the whole lines. Raises OSError, or ValueError for damage."""
+    text = (Path(folder) / PERFORMANCES).read_text()
+    header, _, whole = text[: text.rfind("\n") + 1].partition("\n")
+    columns, lines = (header or "record,epoch").split(","), whole.count("\n")
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # it warns of what the check finds
+        values = np.fromstring(whole.replace("\n", ","), sep=",")
+    if values.size != lines * len(columns):
+        raise ValueError(f"{PERFORMANCES} has lines that are no {len(columns)} numbers")
+    return columns, values.reshape(lines, len(columns))
+
+
+def unfinished(folder: Path) -> str | None:
+    """Why a run folder holds no finished run; None where it does."""
+    return read(folder)[1]
+
+
+def read(folder: Path) -> tuple[Contents | None, str | None]:
+    """What a run folder holds, as far as it can be read, and why it is no finished run (None where it is)."""
+    folder = Path(folder)
+    if not (folder / ARGS).exists():
+        return None, f"unfinished: no {ARGS}"
+    try:
+        description = json.loads((folder / ARGS).read_text())
+        parameters = description["parameters"]
+        expected = parameters["epochs"] * parameters["records_per_epoch"]
+        columns, values = records(folder) if (folder / PERFORMANCES).exists() else ([], np.empty((0, 0)))
+        contents = Contents(_constant(folder.name, description), columns, values)
+        if len(values) != expected:
+            return contents, f"unfinished: {len(values)} of {expected} records"
+        missing = {"test_accuracy", *parameters["criteria"]} - set(columns)
+    except _BROKEN as error:
+        return None, f"broken: {type(error).__name__}: {error}"
+    if missing:
+        return contents, f"broken: {PERFORMANCES} lacks {', '.join(sorted(missing))}"
+    return contents, None if (folder / WEIGHTS).exists() else f"unfinished: no {WEIGHTS}"
+
+
+def _constant(name: str, description: dict[str, Any]) -> dict[str, Any]:
+    """What is the same in all records of a run: its name, every parameter, and its data."""
+    parameters = {
+        name: ",".join(str(item) for item in value) if isinstance(value, list | tuple) else value
+        for name, value in (_DEFAULTS | description["parameters"]).items()
+    }
+    about = description["data"]
+    realised = about.get("realised_noise_rate", math.nan)
+    return {"run": name, **parameters, "source": about["source"], "realised_noise_rate": realised}
