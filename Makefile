@@ -22,15 +22,15 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY) ## run the embedded study on digits, then make the report
-	$(BIN)/python -m lib.grid slurm/demo.yaml --processes $(PROCESSES) --runs $(RUNS)
+	$(BIN)/python -m lib run slurm/demo.yaml --processes $(PROCESSES) --runs $(RUNS)
 	@$(MAKE) --no-print-directory report
 
 news: $(READY) ## run the NEWS study (DATA=folder with scikit-learn's cache, else it is downloaded)
-	$(BIN)/python -m lib.grid slurm/news.yaml --runs $(RUNS) --data $(DATA)
+	$(BIN)/python -m lib run slurm/news.yaml --runs $(RUNS) --data $(DATA)
 	@$(MAKE) --no-print-directory report
 
 cifar: $(READY) ## run CIFAR-10 with human labels, without a GPU (DATA=folder with the data, else it is downloaded)
-	$(BIN)/python -m lib.grid slurm/cifar10_cpu.yaml --runs $(RUNS) --data $(DATA)
+	$(BIN)/python -m lib run slurm/cifar10_cpu.yaml --runs $(RUNS) --data $(DATA)
 	@$(MAKE) --no-print-directory report
 
 report: $(READY) ## rebuild tables, figures and figures/report.html from the runs that are there

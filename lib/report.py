@@ -19,7 +19,8 @@ from IPython.display import HTML
 from nbconvert import HTMLExporter
 from tqdm import tqdm
 
-from lib.grid import NOTEBOOKS, execute
+from lib.execution import execute
+from lib.grid import NOTEBOOKS
 from lib.parameters import ROOT
 from lib.run_folder import ARGS, unfinished
 

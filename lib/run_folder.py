@@ -128,6 +128,12 @@ def records(folder: Path) -> tuple[list[str], np.ndarray]:
     return columns, values.reshape(lines, len(columns))
 
 
+def recorded(folder: Path) -> int:
+    """How many records a run folder holds."""
+    path = Path(folder) / PERFORMANCES
+    return max(0, path.read_bytes().count(b"\n") - 1) if path.exists() else 0
+
+
 def unfinished(folder: Path) -> str | None:
     """Why a run folder holds no finished run; None where it does."""
     return read(folder)[1]

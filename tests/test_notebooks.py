@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
-from lib.grid import NOTEBOOKS, Grid, execute
+from lib.execution import execute
+from lib.grid import NOTEBOOKS, read
 from lib.parameters import Experiment
 from lib.runs import load
 
@@ -76,8 +77,8 @@ def test_the_command_of_the_full_experiment_is_one_of_its_grid(name):
     parameters |= {key: yaml.safe_load(value) for key, value in given}
     del parameters["__builtins__"]
     experiment = Experiment.from_dict(parameters)
-    grid = Grid.read(NOTEBOOKS.parent / "slurm" / f"{name}.yaml")
-    assert experiment in grid.experiments
+    tasks = read(NOTEBOOKS.parent / "slurm" / f"{name}.yaml")
+    assert experiment in [task.experiment for task in tasks]
 
 
 def test_own_data(tmp_path):

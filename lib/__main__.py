@@ -1,0 +1,141 @@
+"""Grids of runs, on this machine or on Slurm.
+
+    python -m lib run slurm/demo.yaml --processes 2    what is missing, here
+    python -m lib submit slurm/full.yaml               what is missing or failed, on Slurm
+    python -m lib status slurm/full.yaml               what became of each run
+
+A run that was interrupted goes on where it was. Exit status: 0; 1 where a run failed; 2 for wrong parameters; 75 where
+a signal stopped runs that can go on; 130 for Ctrl-C.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lib import grid
+from lib.checks import ParameterError
+from lib.execution import STOPPED
+from lib.grid import Task
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (ParameterError, FileExistsError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lib", description="Grids of runs, on this machine or on Slurm.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function, text: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text, description=text)
+        one.set_defaults(command=function)
+        return one
+
+    run = command("run", _run, "run what is missing of a grid on this machine")
+    submit = command("submit", _submit, "submit what is missing or failed of a grid to Slurm, then the report")
+    status = command("status", _status, "tell what became of each run of a grid")
+    for one in (run, submit, status):
+        one.add_argument("grid", type=Path, help="grid file, such as slurm/demo.yaml")
+        one.add_argument("--data", help="data folder (default: what the grid file says)")
+        one.add_argument("--runs", help="runs folder (default: what the grid file says)")
+    for one in (run, submit):
+        one.add_argument("--dry-run", action="store_true", help="only list the runs, and what is already done")
+    run.add_argument("--processes", type=int, default=1, help="runs at a time (default 1)")
+    submit.add_argument("--concurrent", type=int, help="array tasks at a time (default: slurm/cluster.yaml)")
+    submit.add_argument("--pack", type=int, help="runs that share an array task (default: slurm/cluster.yaml)")
+    submit.add_argument("--sbatch", default="", help='further options of sbatch, as in --sbatch="--time=2-0"')
+    prepare = command("prepare", _prepare, "download and prepare the data of submitted runs (a job does this)")
+    task = command("task", _task, "run one task of a submitted array (a job does this)")
+    for one in (prepare, task):
+        one.add_argument("tasks", type=Path, help="file that submitting wrote")
+    task.add_argument("index", type=int, help="of the array task")
+    task.add_argument("--pack", type=int, default=1, help="runs that share an array task")
+    return parser
+
+
+def _tasks(options: argparse.Namespace) -> tuple[Task, ...]:
+    places = {"data_folder": options.data, "runs_folder": options.runs}
+    return grid.read(options.grid, **{name: place for name, place in places.items() if place})
+
+
+def _run(options: argparse.Namespace) -> int:
+    from lib import pool
+    from lib.status import status
+
+    if options.processes < 1:
+        raise ParameterError(f"processes={options.processes}: must be an integer of at least 1")
+    tasks = _tasks(options)
+    if options.dry_run:
+        return _list(tasks)
+    missing = [task for task in tasks if status(task).state not in ("finished", "running")]
+    print(f"{len(tasks) - len(missing)} of {len(tasks)} runs are there, {len(missing)} to run")
+    outcome = pool.run(missing, options.processes)
+    for name, failure in outcome.failures.items():
+        print(f"failed {name}: {failure}", file=sys.stderr)
+    if outcome.signal:
+        print(f"{outcome.signal}: what is done is kept, the same command goes on", file=sys.stderr)
+        return 130 if outcome.signal == "SIGINT" else STOPPED
+    return 1 if outcome.failures else 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from lib.cluster import Cluster, submit
+
+    cluster = Cluster.read(concurrent=options.concurrent, pack=options.pack)
+    tasks = _tasks(options)
+    if options.dry_run:
+        return _list(tasks)
+    jobs = submit(options.grid, tasks, cluster, options.sbatch)
+    print(f"submitted jobs {', '.join(jobs)}" if jobs else "nothing to submit: every run is finished or in the queue")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from lib.cluster import queued
+    from lib.status import status, table
+
+    tasks, waiting = _tasks(options), queued()
+    print(table(status(task, waiting) for task in tasks))
+    return 0
+
+
+def _list(tasks: tuple[Task, ...]) -> int:
+    from lib.cluster import queued
+    from lib.status import counts, status
+
+    waiting = queued()
+    statuses = [status(task, waiting) for task in tasks]
+    for one in statuses:
+        print(f"{one.state:8} {one.name}")
+    print(counts(statuses))
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from lib.cluster import prepare
+
+    tasks = grid.read_tasks(options.tasks)
+    failures = prepare(tasks)
+    for dataset, failure in failures.items():
+        print(f"failed {dataset}: {failure}", file=sys.stderr)
+    prepared = {task.experiment.dataset for task in tasks} - failures.keys()
+    return 0 if prepared else 1
+
+
+def _task(options: argparse.Namespace) -> int:
+    from lib.cluster import run_task
+
+    return run_task(grid.read_tasks(options.tasks), options.pack, options.index)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Executing a notebook headless by papermill, here or in a process of its own.
+
+    echo '{"noise_rate": 0.2}' | python -m lib.execution notebooks/digits.ipynb out.ipynb
+
+prints what went wrong, in one line, and ends with 0, 1 for a failure, or 75 where a signal stopped the run that the
+notebook carries out, which can then go on.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import papermill
+import psutil
+
+STOPPED = 75  # what sysexits.h calls a temporary failure: the user is invited to try again
+
+
+def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | None:
+    """Execute a notebook by papermill; the executed notebook is `output`. Returns None, or what went wrong.
+
+    The working folder stays that of the caller, as papermill would change it for all threads of the process; paths in
+    notebooks start at the project root.
+    """
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        papermill.execute_notebook(
+            notebook,
+            output,
+            parameters=parameters,
+            progress_bar=False,
+            kernel_name="python3",
+            extra_arguments=["--log-level=CRITICAL"],
+            shutdown_kernel="immediate",  # what matters is on disk by then
+        )
+    except papermill.PapermillExecutionError as error:
+        return f"{error.ename}: {error.evalue}"
+    except Exception as error:  # a dead kernel must not take other runs with it
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return None
+
+
+def main(notebook: str, output: str) -> int:
+    """Execute a notebook with the parameters of standard input; asked to stop, let its run keep its state first."""
+    stopped = []
+
+    def pass_on(_number, _frame):
+        stopped.append(True)
+        kernels = psutil.Process().children(recursive=True)
+        if not kernels:
+            os._exit(STOPPED)  # nothing has begun
+        for kernel in kernels:
+            kernel.send_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    failure = execute(Path(notebook), Path(output), json.load(sys.stdin))
+    if failure is None:
+        return 0
+    print(failure, flush=True)
+    return STOPPED if stopped else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
