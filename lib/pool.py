@@ -75,7 +75,7 @@ def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict
                 if worker.process.poll() is None:
                     continue
                 del running[place]
-                ended, records = ended + 1, records + worker.task.experiment.records
+                ended, records = ended + 1, records + recorded(worker.task.experiment.folder)
                 if reason := _end(worker, stopping=outcome.signal is not None):
                     outcome.failures[worker.task.name] = reason
             bar.set_postfix_str(f"{ended} of {len(tasks)} runs", refresh=False)

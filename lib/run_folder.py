@@ -15,7 +15,6 @@
 
 import json
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,8 +120,7 @@ def records(folder: Path) -> tuple[list[str], np.ndarray]:
     text = (Path(folder) / PERFORMANCES).read_text()
     header, _, whole = text[: text.rfind("\n") + 1].partition("\n")
     columns, lines = (header or "record,epoch").split(","), whole.count("\n")
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # it warns of what the check finds
-        values = np.fromstring(whole.replace("\n", ","), sep=",")
+    values = np.fromstring(whole.replace("\n", ","), sep=",")
     if values.size != lines * len(columns):
         raise ValueError(f"{PERFORMANCES} has lines that are no {len(columns)} numbers")
     return columns, values.reshape(lines, len(columns))

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def _read_cache(root: Path) -> dict[str, tuple[list, Contents]]:
             found[name] = (stamp, Contents(constant, columns, values[start:end].reshape(records, len(columns))))
             start = end
         return found
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return {}
 
 

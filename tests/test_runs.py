@@ -24,7 +24,7 @@ def without(run, key):
 
 
 def first_run(folder):
-    return sorted(folder.iterdir())[0]
+    return sorted(path for path in folder.iterdir() if path.is_dir())[0]
 
 
 def test_load_gives_one_tidy_table(runs_folder):
@@ -157,3 +157,72 @@ def test_the_fewest_parameters_that_tell_studies_apart_name_them(runs_folder):
         "digits network=small_cnn batch_size=64",
         "digits network=small_cnn batch_size=5",
     }
+
+
+@pytest.fixture
+def kept(runs_folder, tmp_path, monkeypatch):
+    """A copy of the runs whose table is kept, however few they are."""
+    monkeypatch.setattr(runs, "_CACHED_FROM", 1)
+    shutil.copytree(runs_folder, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def test_what_did_not_change_is_not_read_again(kept, monkeypatch):
+    whole = runs.load(kept)
+    read, opened = runs.read, []
+    monkeypatch.setattr(runs, "read", lambda folder: opened.append(folder.name) or read(folder))
+    pd.testing.assert_frame_equal(runs.load(kept), whole)
+    assert opened == []
+    changed = first_run(kept) / PERFORMANCES
+    changed.write_text(changed.read_text().replace("1,1.0,", "1,1.5,"))
+    again = runs.load(kept)
+    assert opened == [changed.parent.name]
+    assert again["epoch"][0] == 1.5
+    shutil.rmtree(changed.parent)
+    assert runs.load(kept)["run"].nunique() == whole["run"].nunique() - 1
+    assert opened == [changed.parent.name]
+
+
+def test_runs_of_other_criteria_share_a_table(kept):
+    one = first_run(kept)
+    table = runs.read(one)[0]
+    (one / PERFORMANCES).write_text((one / PERFORMANCES).read_text().replace("validation_accuracy_clean", "other"))
+    args = json.loads((one / ARGS).read_text())
+    args["parameters"]["criteria"].remove("validation_accuracy_clean")
+    (one / ARGS).write_text(json.dumps(args))
+    for _ in range(2):
+        whole = runs.load(kept)
+        mine = whole["run"] == one.name
+        assert whole["other"].notna().equals(mine)
+        assert whole["validation_accuracy_clean"].isna().equals(mine)
+        assert whole.loc[mine, "epoch"].tolist() == table.values[:, 1].tolist()
+
+
+@pytest.mark.parametrize("damage", ["cut", "other version", "text"])
+def test_a_damaged_cache_is_made_anew(kept, damage):
+    whole = runs.load(kept)
+    cache = kept / runs._CACHE
+    if damage == "other version":
+        with np.load(cache) as stored:
+            index, values = json.loads(stored["index"].tobytes()), stored["values"]
+        index["parameters"] = index["parameters"][1:]
+        np.savez(cache.open("wb"), index=np.frombuffer(json.dumps(index).encode(), dtype=np.uint8), values=values)
+    else:
+        cache.write_bytes(cache.read_bytes()[:300] if damage == "cut" else b"no cache")
+    pd.testing.assert_frame_equal(runs.load(kept), whole)
+
+
+def test_a_folder_that_cannot_be_written_is_read_all_the_same(kept, monkeypatch):
+    def full(*_arguments, **_named):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(np, "savez", full)
+    assert len(runs.load(kept)) == len(runs.load(kept)) > 0
+    assert not list(kept.glob(".runs*"))
+
+
+def test_records_that_are_no_numbers_are_named(kept):
+    path = first_run(kept) / PERFORMANCES
+    path.write_text(path.read_text().replace("\n2,", "\ntwo,"))
+    with pytest.warns(UserWarning, match="broken: ValueError: "):
+        runs.load(kept)
