@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_what_is_cancelled_keeps_its_state_and_goes_on(node, grid, tmp_path, cap
 
 def test_near_its_time_limit_a_task_is_requeued_and_goes_on(node, grid, tmp_path, monkeypatch):
     monkeypatch.setenv("CHECKPOINT_SECONDS", "0")  # which makes the run slow
-    arguments = grid(SMALL | {"epochs": 60})
+    arguments = grid(SMALL | {"epochs": 200})
     (experiment,) = experiments(arguments)
     submit(arguments, "--sbatch=--cpus-per-task=1 --mem=1G --time=1 --signal=B:USR1@10")  # Slurm looks twice a minute
     empty(node, 420)
