@@ -136,19 +136,32 @@ def submit(grid: Path, tasks: Sequence[Task], cluster: Cluster, options: str = "
 
 
 _COMMENT = "memorization:"
+ENDED = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
+"""States of Slurm's jobs that will not run again; all others, also that of being requeued, are in the queue."""
 
 
 def queued() -> set[Path]:
     """Folders of the runs that are in Slurm's queue; none where there is no Slurm."""
     try:
-        lines = _slurm("squeue", "--noheader", "--array", "--me", "--format=%K|%k").splitlines()
+        lines = _slurm("squeue", "--noheader", "--array", "--me", "--states=all", "--format=%T|%K|%k").splitlines()
     except (FileNotFoundError, ParameterError):
         return set()
     files: dict[str, list[list[Task]]] = {}
     found: set[Path] = set()
     for line in lines:
-        index, _, comment = line.strip().partition("|")
-        if not comment.startswith(_COMMENT) or not index.isdigit():
+        state, index, comment = line.strip().split("|", maxsplit=2)
+        if state in ENDED or not comment.startswith(_COMMENT) or not index.isdigit():
             continue
         pack, _, file = comment.removeprefix(_COMMENT).partition(":")
         if comment not in files:

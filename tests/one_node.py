@@ -98,8 +98,13 @@ class OneNode:
             process.wait(timeout=30)
 
     def command(self, *command: str) -> str:
-        """What a command of Slurm prints."""
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        """What a command of Slurm prints, tried again where Slurm is too busy to answer."""
+        for _ in range(5):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                break
+            time.sleep(0.5)
+        return done.stdout
 
 
 def until(condition, seconds: float) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -61,22 +62,26 @@ def grid(node, tmp_path):
 
 
 def queue(node):
-    return node.command("squeue", "--noheader", "--array", "--me", "--format=%i %T").split("\n")[:-1]
+    """Number, state, name and reason of the jobs that have not ended."""
+    told = node.command("squeue", "--noheader", "--array", "--me", "--states=all", "--format=%i %T %j %r")
+    return [line for line in told.splitlines() if line.split()[1] not in cluster.ENDED]
 
 
 def empty(node, seconds=240, report=False):
     """Wait for the end of the runs, and of the report where asked for.
 
-    Runs that were requeued need not wait the two minutes that Slurm gives them.
+    Runs that were requeued need not wait the two minutes that Slurm gives them, but for what they left on the node.
     """
+    since = {}
 
     def ended():
         waited_for = 0
-        for line in node.command("squeue", "--noheader", "--array", "--me", "--format=%i %j %r").splitlines():
-            number, name, reason = line.split(maxsplit=2)
+        for line in queue(node):
+            number, _, name, reason = line.split(maxsplit=3)
             waited_for += report or not name.endswith("report")
-            if reason == "BeginTime":
+            if reason == "BeginTime" and time.monotonic() > since.setdefault(number, time.monotonic()) + 5:
                 node.command("scontrol", "update", f"JobId={number}", "StartTime=now")
+                del since[number]
         return not waited_for
 
     until(ended, seconds)
@@ -98,7 +103,7 @@ def said(arguments, capsys, command="status"):
 
 def array_of(node, experiment):
     """Number of the array job that is running."""
-    (line,) = (line for line in queue(node) if "_" in line and line.endswith("RUNNING"))
+    (line,) = (line for line in queue(node) if "_" in line and " RUNNING " in line)
     return line.split("_")[0]
 
 
@@ -157,7 +162,7 @@ def test_what_is_cancelled_keeps_its_state_and_goes_on(node, grid, tmp_path, cap
 
 def test_near_its_time_limit_a_task_is_requeued_and_goes_on(node, grid, tmp_path, monkeypatch):
     monkeypatch.setenv("CHECKPOINT_SECONDS", "0")  # which makes the run slow
-    arguments = grid(SMALL | {"epochs": 200})
+    arguments = grid(SMALL | {"epochs": 100})
     (experiment,) = experiments(arguments)
     submit(arguments, "--sbatch=--cpus-per-task=1 --mem=1G --time=1 --signal=B:USR1@10")  # Slurm looks twice a minute
     empty(node, 420)
