@@ -1,9 +1,8 @@
 """Executing a notebook headless by papermill, here or in a process of its own.
 
-    echo '{"noise_rate": 0.2}' | python -m lib.execution notebooks/digits.ipynb out.ipynb
-
-prints what went wrong, in one line, and ends with 0, 1 for a failure, or 75 where a signal stopped the run that the
-notebook carries out, which can then go on.
+`python -m lib.execution` executes one notebook after the other, each asked for by a line of standard input, a JSON
+object of `notebook`, `output` and `parameters`, and answers each by a line: `failure` says what went wrong (null:
+nothing), `stopped` whether a signal stopped the run that the notebook carries out, which can then go on.
 """
 
 import json
@@ -45,26 +44,27 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | N
     return None
 
 
-def main(notebook: str, output: str) -> int:
-    """Execute a notebook with the parameters of standard input; asked to stop, let its run keep its state first."""
+def main() -> None:
+    """Execute what each line of standard input asks for; asked to stop, let the run keep its state first, and end."""
     stopped = []
 
     def pass_on(_number, _frame):
         stopped.append(True)
         kernels = psutil.Process().children(recursive=True)
         if not kernels:
-            os._exit(STOPPED)  # nothing has begun
+            os._exit(STOPPED)  # nothing is being executed
         for kernel in kernels:
             kernel.send_signal(signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    failure = execute(Path(notebook), Path(output), json.load(sys.stdin))
-    if failure is None:
-        return 0
-    print(failure, flush=True)
-    return STOPPED if stopped else 1
+    for line in sys.stdin:
+        asked = json.loads(line)
+        failure = execute(Path(asked["notebook"]), Path(asked["output"]), asked["parameters"])
+        print(json.dumps({"failure": failure, "stopped": bool(stopped)}), flush=True)
+        if stopped:
+            sys.exit(STOPPED)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main()

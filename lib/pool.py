@@ -1,5 +1,6 @@
 """The runs of a grid on this machine, several at a time, each in a process of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import IO, NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 
@@ -37,10 +38,50 @@ class Outcome:
     signal: str | None = None
 
 
-class _Worker(NamedTuple):
-    task: Task
-    process: subprocess.Popen
-    said: IO[str]
+class _Worker:
+    """A process that executes the notebook of one task after the other."""
+
+    def __init__(self, environment: dict[str, str]):
+        self.task: Task | None = None
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
+        self._answers = 0
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "lib.execution"],
+            stdin=subprocess.PIPE,
+            stdout=self._said,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | environment,
+            text=True,
+            start_new_session=True,  # Ctrl-C comes to this process alone, and is passed on once
+        )
+
+    def begin(self, task: Task) -> None:
+        self.task = task
+        asked = {"notebook": str(task.notebook), "output": str(task.experiment.folder / task.notebook.name)}
+        with contextlib.suppress(BrokenPipeError):  # it has died, which is seen when it is asked for its answer
+            self.process.stdin.write(json.dumps(asked | {"parameters": task.parameters()}) + "\n")
+            self.process.stdin.flush()
+
+    def answer(self) -> dict[str, Any] | None:
+        """What became of the task; None while it is being executed."""
+        code = self.process.poll()
+        self._said.seek(0)
+        lines = self._said.read().split("\n")[:-1]
+        if len(lines) > self._answers:
+            self._answers += 1
+            return json.loads(lines[-1])
+        if code is None:
+            return None
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        stopped = code in (STOPPED, -signal.SIGTERM)
+        return {"failure": f"the process was {how}", "stopped": stopped}
+
+    def end(self) -> None:
+        """Let the process end, which it does when nothing more is asked of it."""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait()
+        self._said.close()
 
 
 def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict[str, str]] | None = None) -> Outcome:
@@ -54,66 +95,49 @@ def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict
     Returns:
         The outcome. The reason of a failure is also in the run's folder.
     """
-    outcome, waiting, running = Outcome(), deque(tasks), {}
+    outcome, waiting = Outcome(), deque(tasks)
+    workers: dict[int, _Worker] = {}
     total = sum(task.experiment.records for task in tasks)
     seconds = 1 if sys.stderr.isatty() else 60  # in a log a line a minute will do
+    ended = records = 0
     with requests() as request, tqdm(total=total, unit="record", mininterval=seconds) as bar:
-        ended = records = 0
-        while (waiting and not request.signal) or running:
-            while waiting and len(running) < processes and not request.signal:
-                place = min(set(range(processes)) - set(running))
-                running[place] = _start(waiting.popleft(), environment(place) if environment else {})
+        while (waiting and not request.signal) or any(worker.task for worker in workers.values()):
+            for place in range(processes):
+                worker = workers.get(place)
+                if waiting and not request.signal and (worker is None or worker.task is None):
+                    if worker is None:
+                        workers[place] = worker = _Worker(environment(place) if environment else {})
+                    worker.begin(waiting.popleft())
             time.sleep(_GLANCE)
             if request.signal and outcome.signal is None:
-                outcome.signal = request.signal
-                deadline = time.monotonic() + _PATIENCE
-                for worker in running.values():
+                outcome.signal, deadline = request.signal, time.monotonic() + _PATIENCE
+                for worker in workers.values():
                     worker.process.terminate()
-            for place, worker in list(running.items()):
+            for place, worker in list(workers.items()):
                 if outcome.signal and time.monotonic() > deadline:
                     worker.process.kill()
-                if worker.process.poll() is None:
+                if worker.task is None or (answer := worker.answer()) is None:
                     continue
-                del running[place]
                 ended, records = ended + 1, records + recorded(worker.task.experiment.folder)
-                if reason := _end(worker, stopping=outcome.signal is not None):
+                if reason := _note(worker.task, answer, stopping=outcome.signal is not None):
                     outcome.failures[worker.task.name] = reason
+                worker.task = None
+                if worker.process.poll() is not None:
+                    del workers[place]
             bar.set_postfix_str(f"{ended} of {len(tasks)} runs", refresh=False)
-            made = records + sum(recorded(worker.task.experiment.folder) for worker in running.values())
-            bar.update(made - bar.n)
+            made = sum(recorded(worker.task.experiment.folder) for worker in workers.values() if worker.task)
+            bar.update(records + made - bar.n)
+        for worker in workers.values():
+            worker.end()
     return outcome
 
 
-def _start(task: Task, environment: dict[str, str]) -> _Worker:
-    said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lib.execution", str(task.notebook), str(task.experiment.folder / task.notebook.name)],
-        stdin=subprocess.PIPE,
-        stdout=said,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | environment,
-        text=True,
-        start_new_session=True,  # Ctrl-C comes here alone, and is passed on once
-    )
-    try:
-        json.dump(task.parameters(), process.stdin)
-        process.stdin.close()
-    except BrokenPipeError:  # it died at once, which is seen when it is waited for
-        pass
-    return _Worker(task, process, said)
-
-
-def _end(worker: _Worker, stopping: bool) -> str | None:
-    """Why a run that has ended failed; None where it finished, or was asked to stop."""
-    code, folder = worker.process.returncode, worker.task.experiment.folder
-    with worker.said as said:
-        said.seek(0)
-        lines = said.read().split("\n")
+def _note(task: Task, answer: dict[str, Any], stopping: bool) -> str | None:
+    """Why a run that has ended failed, noted in its folder; None where it finished, or was asked to stop."""
+    folder, reason = task.experiment.folder, answer["failure"]
     (folder / FAILURE).unlink(missing_ok=True)
-    if code == 0 or (stopping and code in (STOPPED, -signal.SIGKILL, -signal.SIGTERM)):
+    if reason is None or (stopping and answer["stopped"]):
         return None
-    killed = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-    reason = next((line for line in lines if line.strip()), f"the process was {killed}")
     if holder(folder / LOCK) is None:
         try:
             folder.mkdir(parents=True, exist_ok=True)

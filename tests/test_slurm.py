@@ -148,7 +148,7 @@ def test_what_is_cancelled_keeps_its_state_and_goes_on(node, grid, tmp_path, cap
     arguments = grid(SMALL | {"epochs": 100})
     (experiment,) = experiments(arguments)
     submit(arguments)
-    until(lambda: recording(experiment), 120)
+    until(lambda: recording(experiment), 240)
     node.command("scancel", "--full", "--signal=TERM", array_of(node, experiment))
     node.command("scancel", "--me")
     empty(node)
@@ -160,16 +160,16 @@ def test_what_is_cancelled_keeps_its_state_and_goes_on(node, grid, tmp_path, cap
     assert "go on after record" in (experiment.folder / LOG).read_text()
 
 
-def test_near_its_time_limit_a_task_is_requeued_and_goes_on(node, grid, tmp_path, monkeypatch):
-    monkeypatch.setenv("CHECKPOINT_SECONDS", "0")  # which makes the run slow
+def test_near_its_time_limit_a_task_is_requeued_and_goes_on(node, grid, tmp_path):
     arguments = grid(SMALL | {"epochs": 100})
     (experiment,) = experiments(arguments)
-    submit(arguments, "--sbatch=--cpus-per-task=1 --mem=1G --time=1 --signal=B:USR1@10")  # Slurm looks twice a minute
+    submit(arguments)
+    until(lambda: recording(experiment), 240)
+    node.command("scancel", "--batch", "--signal=USR1", array_of(node, experiment))  # as Slurm does when time is short
     empty(node, 420)
     log = (experiment.folder / LOG).read_text()
     assert "Interrupted: SIGTERM: stopped after record" in log
     assert "go on after record" in log
-    monkeypatch.delenv("CHECKPOINT_SECONDS")
     assert_whole(experiment, tmp_path)
 
 
@@ -177,7 +177,7 @@ def test_a_task_that_is_requeued_by_hand_goes_on(node, grid, tmp_path):
     arguments = grid(SMALL | {"epochs": 100})
     (experiment,) = experiments(arguments)
     submit(arguments)
-    until(lambda: recording(experiment), 120)
+    until(lambda: recording(experiment), 240)
     node.command("scontrol", "requeue", f"{array_of(node, experiment)}_0")
     empty(node, 420)
     assert_whole(experiment, tmp_path)
@@ -187,7 +187,7 @@ def test_slurmd_killed_and_started_again(node, grid, tmp_path):
     arguments = grid(SMALL | {"epochs": 60})
     (experiment,) = experiments(arguments)
     submit(arguments)
-    until(lambda: recording(experiment), 120)
+    until(lambda: recording(experiment), 240)
     node.kill_slurmd()
     node.start_slurmd()
     empty(node, 420)
@@ -198,7 +198,7 @@ def test_a_kernel_killed_in_a_job(node, grid, capsys):
     arguments = grid(SMALL | {"epochs": 300})
     (experiment,) = experiments(arguments)
     submit(arguments)
-    until(lambda: recording(experiment), 120)
+    until(lambda: recording(experiment), 240)
     os.kill(int(holder(experiment.folder / LOCK).split()[1]), signal.SIGKILL)
     empty(node)
     assert f"failed   {experiment.name}  DeadKernelError: Kernel died" in said(arguments, capsys)
