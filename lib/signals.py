@@ -32,7 +32,7 @@ class Measurement(NamedTuple):
 
     Attributes:
         values: a number for each column.
-        divergence: of each neuron, layer after layer; None where CND is not asked for.
+        divergence: of each neuron, layer after layer, NaN where there is none yet; None where CND is not asked for.
     """
 
     values: dict[str, float]
@@ -144,7 +144,7 @@ class Recorder:
             self.seconds[type(signal).__name__] += time.perf_counter() - began
             asked = [name for name in signal.columns if name in self.experiment.criteria]
             values |= {name: measured.get(name, math.nan) for name in asked}
-        return Measurement(values, self._divergence() if seen else None)
+        return Measurement(values, self._divergence(seen))
 
     def _performance(self, seen: Seen | None, predicted: torch.Tensor | None) -> dict[str, float]:
         test_accuracy = self._test_accuracy()
@@ -157,8 +157,11 @@ class Recorder:
         corrupted = share(as_given[part.corrupted]), share(as_true[part.corrupted])
         return dict(zip(_PERFORMANCE, (loss.item(), share(as_given), test_accuracy, *corrupted), strict=True))
 
-    def _divergence(self) -> np.ndarray | None:
-        return next((signal.bits for signal in self._signals if isinstance(signal, Divergence)), None)
+    def _divergence(self, seen: Seen | None) -> np.ndarray | None:
+        signal = next((signal for signal in self._signals if isinstance(signal, Divergence)), None)
+        if signal is None:
+            return None
+        return signal.bits if seen else np.full(sum(self.layers.values()), np.nan)
 
     def _check_finite(self, outputs: torch.Tensor) -> None:
         if not torch.isfinite(outputs).all():

@@ -138,7 +138,7 @@ def test_the_real_sample(tmp_path):
     if not packed.exists():
         pytest.skip(f"the Tiny ImageNet sample is not at {packed}")
     with tarfile.open(packed) as tar:
-        tar.extractall(tmp_path, filter="data")
+        tar.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     dataset = load(tmp_path)
     assert dataset.x_train.shape == (2000, 3, 64, 64)
     assert np.unique(dataset.y_train).tolist() == list(range(20))

@@ -159,7 +159,7 @@ def test_a_run_is_written_by_one_process_at_a_time(tmp_path, monkeypatch, tiny):
 def test_a_finished_run_is_read_not_run_again(tmp_path, monkeypatch, tiny):
     experiment = Experiment(runs_folder=str(tmp_path), **tiny)
     first = run(experiment)
-    monkeypatch.setattr(training, "_train", None)
+    monkeypatch.setattr(training, "_Training", None)
     assert run(experiment) == first
 
 
