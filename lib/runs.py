@@ -17,7 +17,7 @@ from lib.parameters import ROOT, Experiment, dataset_label
 from lib.run_folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Contents, read
 
 _OF_A_RUN = (ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS)
-_STAMPED = (ARGS, PERFORMANCES, WEIGHTS)
+_STAMPED = (ARGS, PERFORMANCES)
 _CACHE = ".runs.npz"
 _CACHED_FROM = 100  # runs; fewer are read faster than anybody notices
 
@@ -38,7 +38,7 @@ def load(folder: Path | str) -> pd.DataFrame:
     root = ROOT / folder
     cached, found, skipped, changed = _read_cache(root), {}, {}, False
     for name, files in _run_folders(root):
-        stamp = [files.get(file) for file in _STAMPED]
+        stamp = [WEIGHTS in files, *(files.get(file) for file in _STAMPED)]
         if name in cached and cached[name][0] == stamp:
             found[name] = cached[name]
             continue
@@ -62,10 +62,13 @@ def _run_folders(root: Path) -> list[tuple[str, dict[str, list[int]]]]:
         if not entry.is_dir():
             continue
         with os.scandir(entry) as inside:
-            files = {file.name: file.stat() for file in inside if file.name in _OF_A_RUN}
-        if files:
-            stamps = {name: [state.st_size, state.st_mtime_ns] for name, state in files.items()}
-            folders.append((entry.name, stamps))
+            found = {file.name: file for file in inside if file.name in _OF_A_RUN}
+        if found:
+            files: dict[str, list[int]] = {name: [] for name in found}
+            for name in found.keys() & set(_STAMPED):
+                state = found[name].stat()
+                files[name] = [state.st_size, state.st_mtime_ns]
+            folders.append((entry.name, files))
     return folders
 
 
