@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
-    except (ParameterError, FileExistsError, OSError) as error:
+    except (ParameterError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -100,24 +100,32 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from lib.cluster import queued
     from lib.status import status, table
 
-    tasks, waiting = _tasks(options), queued()
+    tasks, waiting = _tasks(options), _waiting()
     print(table(status(task, waiting) for task in tasks))
     return 0
 
 
 def _list(tasks: tuple[Task, ...]) -> int:
-    from lib.cluster import queued
     from lib.status import counts, status
 
-    waiting = queued()
+    waiting = _waiting()
     statuses = [status(task, waiting) for task in tasks]
     for one in statuses:
         print(f"{one.state:8} {one.name}")
     print(counts(statuses))
     return 0
+
+
+def _waiting() -> set[Path]:
+    """Folders of the runs in Slurm's queue; none where there is no Slurm to ask."""
+    from lib.cluster import queued
+
+    try:
+        return queued()
+    except ParameterError:
+        return set()
 
 
 def _prepare(options: argparse.Namespace) -> int:

@@ -28,6 +28,20 @@ from lib.status import status
 SETTINGS = ROOT / "slurm" / "cluster.yaml"
 _AT_LEAST_1 = Rule(lambda v: v >= 1, "an integer of at least 1")
 _OF_DATA = ("dataset", "data_folder", "image_size", "glove_file")
+_COMMENT = "memorization:"
+ENDED = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
+"""States of Slurm's jobs that will not run again; all others, also that of being requeued, are in the queue."""
 
 
 @dataclass(frozen=True)
@@ -135,28 +149,9 @@ def submit(grid: Path, tasks: Sequence[Task], cluster: Cluster, options: str = "
         return submitted
 
 
-_COMMENT = "memorization:"
-ENDED = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
-    "TIMEOUT",
-}
-"""States of Slurm's jobs that will not run again; all others, also that of being requeued, are in the queue."""
-
-
 def queued() -> set[Path]:
-    """Folders of the runs that are in Slurm's queue; none where there is no Slurm."""
-    try:
-        lines = _slurm("squeue", "--noheader", "--array", "--me", "--states=all", "--format=%T|%K|%k").splitlines()
-    except (FileNotFoundError, ParameterError):
-        return set()
+    """Folders of the runs that are in Slurm's queue. Raises ParameterError where Slurm does not answer."""
+    lines = _slurm("squeue", "--noheader", "--array", "--me", "--states=all", "--format=%T|%K|%k").splitlines()
     files: dict[str, list[list[Task]]] = {}
     found: set[Path] = set()
     for line in lines:

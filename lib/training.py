@@ -86,9 +86,19 @@ def run(experiment: Experiment, checkpoint_seconds: float | None = None) -> Run:
             _log.info("%d parameters, CND at layer %s", sum(p.numel() for p in model.parameters()), layers)
             training = _Training(experiment, dataset, drawn, model, recorder)
             if writer.state:
-                training.load_state_dict(writer.state)
+                _go_on(training, writer)
             training.run(writer, checkpoint_seconds)
             return writer.finish(model)
+
+
+def _go_on(training: "_Training", writer: RunWriter) -> None:
+    try:
+        training.load_state_dict(writer.state)
+    except (KeyError, RuntimeError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise FileExistsError(
+            f"{writer.folder}: holds a checkpoint of another version of this code ({why}); remove it to begin anew"
+        ) from error
 
 
 def _checkpoint_seconds(seconds: float | None) -> float:

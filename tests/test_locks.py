@@ -64,7 +64,7 @@ def test_who_only_asks_keeps_nobody_out(path):
         fcntl.flock(file, fcntl.LOCK_SH)
         threading.Timer(0.3, file.close).start()
         with Lock(path):
-            pass
+            assert holder(path) == f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def test_a_lock_is_had_by_one_of_many_at_a_time(path):

@@ -174,6 +174,16 @@ def test_a_checkpoint_of_other_data_is_not_gone_on_with(whole, tmp_path, monkeyp
     assert "go on" not in (experiment.folder / LOG).read_text().split("start")[-1]
 
 
+def test_a_checkpoint_of_another_version_of_the_code_is_named_and_kept(whole, tmp_path, monkeypatch):
+    experiment = stopped(whole, tmp_path, monkeypatch)
+    state = checkpoints.load(experiment.folder)
+    del state["state"]["recorder"]["signals"]["Divergence"]
+    checkpoints.save(experiment.folder, state)
+    with pytest.raises(FileExistsError, match="holds a checkpoint of another version of this code"):
+        run(experiment)
+    assert len(checkpoints.load(experiment.folder)["rows"]) == len(state["rows"]) > 0
+
+
 def test_what_a_run_began_with_stays_in_its_description(whole, tmp_path, monkeypatch):
     experiment = stopped(whole, tmp_path, monkeypatch)
     now = recording.environment("cpu")

@@ -225,4 +225,6 @@ def test_records_that_are_no_numbers_are_named(kept):
     path = first_run(kept) / PERFORMANCES
     path.write_text(path.read_text().replace("\n2,", "\ntwo,"))
     with pytest.warns(UserWarning, match="broken: ValueError: "):
-        runs.load(kept)
+        table = runs.load(kept)
+    assert list(table.attrs["skipped"]) == [path.parent.name]
+    assert path.parent.name not in set(table["run"])

@@ -112,6 +112,14 @@ def recording(experiment, records=1):
     return path.exists() and path.read_bytes().count(b"\n") > records
 
 
+def begun(arguments):
+    """The one experiment of a grid, submitted and being recorded."""
+    (experiment,) = experiments(arguments)
+    submit(arguments)
+    until(lambda: recording(experiment), 240)
+    return experiment
+
+
 def assert_whole(experiment, tmp_path):
     """The run is there once, with the numbers of one that nothing disturbed."""
     parameters = experiment.parameters() | {"runs_folder": str(tmp_path / "undisturbed")}
@@ -146,9 +154,7 @@ def test_a_dozen_runs_with_one_that_fails_among_them(node, grid, tmp_path, capsy
 
 def test_what_is_cancelled_keeps_its_state_and_goes_on(node, grid, tmp_path, capsys):
     arguments = grid(SMALL | {"epochs": 100})
-    (experiment,) = experiments(arguments)
-    submit(arguments)
-    until(lambda: recording(experiment), 240)
+    experiment = begun(arguments)
     node.command("scancel", "--full", "--signal=TERM", array_of(node, experiment))
     node.command("scancel", "--me")
     empty(node)
@@ -162,9 +168,7 @@ def test_what_is_cancelled_keeps_its_state_and_goes_on(node, grid, tmp_path, cap
 
 def test_near_its_time_limit_a_task_is_requeued_and_goes_on(node, grid, tmp_path):
     arguments = grid(SMALL | {"epochs": 100})
-    (experiment,) = experiments(arguments)
-    submit(arguments)
-    until(lambda: recording(experiment), 240)
+    experiment = begun(arguments)
     node.command("scancel", "--batch", "--signal=USR1", array_of(node, experiment))  # as Slurm does when time is short
     empty(node, 420)
     log = (experiment.folder / LOG).read_text()
@@ -175,9 +179,7 @@ def test_near_its_time_limit_a_task_is_requeued_and_goes_on(node, grid, tmp_path
 
 def test_a_task_that_is_requeued_by_hand_goes_on(node, grid, tmp_path):
     arguments = grid(SMALL | {"epochs": 100})
-    (experiment,) = experiments(arguments)
-    submit(arguments)
-    until(lambda: recording(experiment), 240)
+    experiment = begun(arguments)
     node.command("scontrol", "requeue", f"{array_of(node, experiment)}_0")
     empty(node, 420)
     assert_whole(experiment, tmp_path)
@@ -185,9 +187,7 @@ def test_a_task_that_is_requeued_by_hand_goes_on(node, grid, tmp_path):
 
 def test_slurmd_killed_and_started_again(node, grid, tmp_path):
     arguments = grid(SMALL | {"epochs": 60})
-    (experiment,) = experiments(arguments)
-    submit(arguments)
-    until(lambda: recording(experiment), 240)
+    experiment = begun(arguments)
     node.kill_slurmd()
     node.start_slurmd()
     empty(node, 420)
@@ -196,9 +196,7 @@ def test_slurmd_killed_and_started_again(node, grid, tmp_path):
 
 def test_a_kernel_killed_in_a_job(node, grid, capsys):
     arguments = grid(SMALL | {"epochs": 300})
-    (experiment,) = experiments(arguments)
-    submit(arguments)
-    until(lambda: recording(experiment), 240)
+    experiment = begun(arguments)
     os.kill(int(holder(experiment.folder / LOCK).split()[1]), signal.SIGKILL)
     empty(node)
     assert f"failed   {experiment.name}  DeadKernelError: Kernel died" in said(arguments, capsys)
