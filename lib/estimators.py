@@ -80,6 +80,7 @@ def kernel(z: torch.Tensor, y: torch.Tensor, num_classes: int, share: torch.Tens
         padded = torch.nn.functional.pad(counts, (GRID // 2, GRID // 2))
         response = torch.exp(-(bandwidth[..., None] * frequency).square() / 2)
         density = torch.fft.irfft(torch.fft.rfft(padded) * response, n=2 * GRID).clamp(min=0)
+        density /= density.sum(dim=-1, keepdim=True)  # a narrow kernel ripples below 0
         mixture = torch.tensordot(share[present], density, dims=1)
         divergence = entropy_bits(mixture) - torch.tensordot(share[present], entropy_bits(density), dims=1)
         bits.append(torch.where(width > 0, divergence, 0.0))

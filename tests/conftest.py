@@ -5,9 +5,13 @@ import io
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from lib.parameters import ROOT, Experiment
 from lib.training import run
+
+settings.register_profile("deterministic", derandomize=True)
+settings.load_profile("deterministic")
 
 SHARED = ROOT.parent / "shared" / "data"
 
