@@ -1,6 +1,6 @@
 """When to stop: smoothing and selection of a record, on a finished series or online.
 
-Both use one rule. A signal is smoothed by the trailing mean over `window` records. The chosen record is the first
+Both follow one rule, which is tested on random series. A signal is smoothed by the trailing mean over `window` records. The chosen record is the first
 extremum that `patience` further records in a row do not improve; an equal value is no improvement. If that never
 happens it is the extremum of the whole run. For a maximum nothing counts before the first rise, so that a signal
 that begins by falling is not stopped at once (a signal that never rises has its extremum where it begins).
@@ -12,9 +12,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from lib.checks import ParameterError, check_choice
+
+
+MODES = ["max", "min", "above_zero"]
 
 
 class Selection(NamedTuple):
@@ -68,7 +72,7 @@ class EarlyStopping:
     """
 
     def __init__(self, mode: str, window: int, patience: int):
-        check_choice("mode", mode, ["max", "min", "above_zero"])
+        check_choice("mode", mode, MODES)
         _check_at_least_1(window=window, patience=patience)
         self.window, self.patience = int(window), int(patience)
         self.record: int | None = None
@@ -129,9 +133,9 @@ def smooth(values: Iterable[float], window: int) -> np.ndarray:
     _check_at_least_1(window=window)
     series = _series(values)
     smoothed = np.full(len(series), np.nan)
-    for end in range(window, len(series) + 1):
-        smoothed[end - 1] = math.fsum(series[end - window : end]) / window
-    return smoothed
+    ordered = series.tolist()
+    smoothed[window - 1 :] = [math.fsum(ordered[end - window : end]) for end in range(window, len(series) + 1)]
+    return smoothed / window
 
 
 def select_record(values: Iterable[float], mode: str, window: int, patience: int) -> Selection:
@@ -151,15 +155,44 @@ def select_record(values: Iterable[float], mode: str, window: int, patience: int
         ParameterError: for parameters out of range, or a window longer than the series.
         ValueError: for a value that is not finite after the first finite one.
     """
+    check_choice("mode", mode, MODES)
+    _check_at_least_1(window=window, patience=patience)
     series = _series(values)
-    stopping = EarlyStopping(mode, window, patience)
-    for value in series:
-        if stopping.update(value):
-            return Selection(stopping.record, stopping.seen)
-    if stopping.record is None:
-        finite = int(np.isfinite(series).sum())
-        raise ParameterError(f"window={window}: must be at most the {finite} values of the series")
-    return Selection(stopping.record, stopping.seen)
+    without = np.isnan(series)
+    first = len(series) if without.all() else int(np.argmin(without))
+    broken = np.flatnonzero(~np.isfinite(series[first:]))
+    smoothed = smooth(series[: first + broken[0]] if len(broken) else series, window)
+    record, spent = _select(smoothed, mode == "min", mode == "above_zero", patience)
+    if len(broken) and not spent:
+        at = first + int(broken[0])
+        raise ValueError(f"value of record {at + 1}: must be finite, got {series[at]}")
+    if not record:
+        raise ParameterError(f"window={window}: must be at most the {len(series) - first} values of the series")
+    return Selection(record, spent or len(series))
+
+
+@numba.njit(cache=True)
+def _select(smoothed, lowest, above_zero, patience):
+    """The rule of `EarlyStopping` on a smoothed series, NaN first: the record to keep, and the one that stops, or 0."""
+    sign = -1.0 if lowest else 1.0
+    started, best, last, record = lowest, -np.inf, -np.inf, 0
+    for i in range(len(smoothed)):
+        value = sign * smoothed[i]
+        if np.isnan(value):
+            continue
+        if above_zero:
+            record = i + 1
+            if value > 0:
+                return record, record
+            continue
+        if not started and record and value > last:
+            started, best = True, -np.inf
+        last = value
+        if not record or value > best:
+            best, record = value, i + 1
+        elif started and i + 1 - record >= patience:
+            return record, i + 1
+    return record, 0
 
 
 def _series(values: Iterable[float]) -> np.ndarray:
