@@ -3,6 +3,7 @@
     python -m lib run slurm/demo.yaml --processes 2    what is missing, here
     python -m lib submit slurm/full.yaml               what is missing or failed, on Slurm
     python -m lib status slurm/full.yaml               what became of each run
+    python -m lib import results                       results of the described original, as run folders
 
 A run that was interrupted goes on where it was. Exit status: 0; 1 where a run failed; 2 for wrong parameters; 75 where
 a signal stopped runs that can go on; 130 for Ctrl-C.
@@ -53,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--concurrent", type=int, help="array tasks at a time (default: slurm/cluster.yaml)")
     submit.add_argument("--pack", type=int, help="runs that share an array task (default: slurm/cluster.yaml)")
     submit.add_argument("--sbatch", default="", help='further options of sbatch, as in --sbatch="--time=2-0"')
+    imported = command("import", _import, "turn results of the described original into run folders")
+    imported.add_argument("folder", type=Path, help="holds args.json and performances.pkl, or folders that do")
+    imported.add_argument("--runs", default="runs", help="runs folder (default runs)")
     prepare = command("prepare", _prepare, "download and prepare the data of submitted runs (a job does this)")
     task = command("task", _task, "run one task of a submitted array (a job does this)")
     for one in (prepare, task):
@@ -126,6 +130,18 @@ def _waiting() -> set[Path]:
         return queued()
     except ParameterError:
         return set()
+
+
+def _import(options: argparse.Namespace) -> int:
+    from lib.legacy import convert
+
+    outcome = convert(options.folder, options.runs)
+    for run in outcome.runs:
+        print(f"{'imported' if run.new else 'is there'} {run.folder.name} from {run.source}")
+        print(f"    left out: {'; '.join(run.left_out)}\n    note: {'; '.join(run.notes)}")
+    for failure in outcome.failures.values():
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if outcome.failures else 0
 
 
 def _prepare(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@
 | `performances.csv` | a line a record, appended as it is made |
 | `divergence.npy` | CND of every neuron, float32, shape (records, neurons); NaN where not yet recorded |
 | `run.log` | what happened when, seconds an epoch |
-| `weights.pt` | final weights; written last, so its presence marks the end |
+| `weights.pt` | final weights; written last, so its presence marks the end; an imported run has none |
 | `checkpoint.pt`, `checkpoint.previous.pt` | of an unfinished run, what it goes on from |
 | `run.lock` | who is writing |
 | `failure.txt` | why the last try failed, in one line |
@@ -33,6 +33,8 @@ ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS = (
     "weights.pt",
 )
 LOCK, FAILURE = "run.lock", "failure.txt"
+IMPORTED = "imported_from"
+"""Key of the environment in `args.json` that only an imported run has, see `lib.legacy`."""
 _DEFAULTS = {name: field.default for name, field in Experiment.__dataclass_fields__.items()}
 # What reading a damaged file of a run may raise.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
@@ -109,6 +111,17 @@ class Run:
         return torch.load(self.folder / WEIGHTS, weights_only=True)
 
 
+def divergence_by_layer(folder: Path) -> dict[str, np.ndarray]:
+    """CND in bits of the neurons of each stored layer, shape (records, neurons), in the order of the network.
+
+    One layer without a name where the run does not tell its layers. Raises FileNotFoundError where none was recorded.
+    """
+    bits = np.load(Path(folder) / DIVERGENCE)
+    layers = json.loads((Path(folder) / ARGS).read_text()).get("layers") or {"": bits.shape[1]}
+    ends = np.cumsum(list(layers.values()))
+    return dict(zip(layers, np.split(bits, ends[:-1], axis=1), strict=True))
+
+
 def read_performances(folder: Path) -> pd.DataFrame:
     """The records of a run folder; a last line that a crash cut short is left out."""
     columns, values = records(folder)
@@ -144,7 +157,7 @@ def read(folder: Path) -> tuple[Contents | None, str | None]:
         return None, f"unfinished: no {ARGS}"
     try:
         description = json.loads((folder / ARGS).read_text())
-        parameters = description["parameters"]
+        parameters, imported = description["parameters"], IMPORTED in description.get("environment", {})
         expected = parameters["epochs"] * parameters["records_per_epoch"]
         columns, values = records(folder) if (folder / PERFORMANCES).exists() else ([], np.empty((0, 0)))
         contents = Contents(_constant(folder.name, description), columns, values)
@@ -155,7 +168,7 @@ def read(folder: Path) -> tuple[Contents | None, str | None]:
         return None, f"broken: {type(error).__name__}: {error}"
     if missing:
         return contents, f"broken: {PERFORMANCES} lacks {', '.join(sorted(missing))}"
-    return contents, None if (folder / WEIGHTS).exists() else f"unfinished: no {WEIGHTS}"
+    return contents, None if imported or (folder / WEIGHTS).exists() else f"unfinished: no {WEIGHTS}"
 
 
 def _constant(name: str, description: dict[str, Any]) -> dict[str, Any]:
