@@ -72,11 +72,11 @@ def stops(performances: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row a run and criterion, and two rows of references (`oracle`, the first record of highest test accuracy,
         an upper bound and never a method; `end`, the last record). Columns: run, dataset, noise, noise_rate, seed,
-        criterion, record, epoch, spent_epochs, test_accuracy (at the record), oracle_accuracy, gap (percentage
-        points below the oracle), records_late (record - oracle record), reason. Where a criterion can choose
-        nothing, its numbers are NaN and the reason says why.
+        criterion, record, epoch, spent (records really trained), spent_epochs, test_accuracy (at the record),
+        oracle_accuracy, gap (percentage points below the oracle), epochs_late (epoch - oracle's epoch), reason. Where a
+        criterion can choose nothing, its numbers are NaN and the reason says why.
     """
-    rows = [row for _, run in performances.groupby("run", sort=True) for row in _stops_of_run(run)]
+    rows = [row for _, run in performances.groupby("run", sort=True, observed=True) for row in _stops_of_run(run)]
     return pd.DataFrame(rows)
 
 
@@ -93,11 +93,12 @@ def _stops_of_run(run: pd.DataFrame) -> list[dict]:
             "criterion": criterion,
             "record": record,
             "epoch": run["epoch"][int(record) - 1] if found else math.nan,
+            "spent": spent,
             "spent_epochs": run["epoch"][int(spent) - 1] if found else math.nan,
             "test_accuracy": accuracy,
             "oracle_accuracy": run["test_accuracy"][best],
             "gap": 100 * (run["test_accuracy"][best] - accuracy),
-            "records_late": record - (best + 1),
+            "epochs_late": run["epoch"][int(record) - 1] - run["epoch"][best] if found else math.nan,
             "reason": reason,
         }
 

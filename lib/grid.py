@@ -55,6 +55,14 @@ def read(file: Path | str, **overrides: Any) -> tuple[Task, ...]:
     return tuple(tasks.values())
 
 
+def files(file: Path | str) -> tuple[Path, ...]:
+    """The grid files that a grid includes, themselves without includes; the file itself where it includes none."""
+    content = _content(Path(file))
+    if "include" not in content:
+        return (Path(file),)
+    return tuple(one for name in content["include"] for one in files(Path(file).parent / name))
+
+
 def write_tasks(file: Path, tasks: Sequence[Task]) -> None:
     """Keep tasks as they are, for `read_tasks`."""
     content = [{"notebook": task.notebook.stem, "parameters": task.parameters()} for task in tasks]
@@ -74,7 +82,7 @@ def read_tasks(file: Path | str) -> tuple[Task, ...]:
         raise ParameterError(f"tasks={str(file)!r}: must be a file that submitting wrote: {error}") from error
 
 
-def _tasks(file: Path, overrides: dict[str, Any], within: tuple[Path, ...]) -> Iterator[Task]:
+def _content(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -84,6 +92,11 @@ def _tasks(file: Path, overrides: dict[str, Any], within: tuple[Path, ...]) -> I
         raise ParameterError(f"grid={str(file)!r}: must name notebook, parameters and settings, or include")
     for key in content:
         check_choice("key of the grid", str(key), ["notebook", "parameters", "settings", "include"])
+    return content
+
+
+def _tasks(file: Path, overrides: dict[str, Any], within: tuple[Path, ...]) -> Iterator[Task]:
+    content = _content(file)
     if "include" in content:
         yield from _included(file, content, overrides, within)
         return

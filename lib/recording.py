@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import platform
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ import torch
 from torch import nn
 
 from lib import checkpoints
+from lib.checkout import commit
 from lib.dataset import Dataset
 from lib.locks import Lock
-from lib.parameters import ROOT, Experiment
+from lib.parameters import Experiment
 from lib.run_folder import ARGS, DIVERGENCE, LOCK, LOG, PERFORMANCES, WEIGHTS, Run
 from lib.samples import Samples
 from lib.signals import Measurement
@@ -177,17 +177,12 @@ def _line(values: list) -> str:
 
 def environment(device: str) -> dict[str, str | None]:
     """Versions, commit and device that a result depends on."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:  # no git on this machine
-        commit = ""
     name = platform.processor() or platform.machine()
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
-        "commit": commit or None,
+        "commit": commit(),
         "device": name if device == "cpu" else torch.cuda.get_device_name(device),
     }
 

@@ -1,10 +1,7 @@
-"""Many run folders as one tidy table, and which of them may be averaged."""
+"""Many run folders as one tidy table."""
 
-import hashlib
-import itertools
 import json
 import os
-import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.parameters import ROOT, Experiment, dataset_label
+from lib.parameters import ROOT, Experiment
 from lib.run_folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Contents, read
 
 _OF_A_RUN = (ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS)
@@ -128,47 +125,3 @@ def _write_cache(root: Path, found: dict[str, tuple[list, Contents]]) -> None:
         part.replace(root / _CACHE)
     except OSError:  # a folder that can only be read is read each time
         part.unlink(missing_ok=True)
-
-
-def studies(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Split a table of runs into those that may be averaged: noise and seed apart, they have the same parameters.
-
-    Args:
-        table: of `load`.
-
-    Returns:
-        The rows of each study by its name: the dataset, followed by as few parameters as tell the studies of that
-        dataset apart, such as "digits" or "digits epochs=30".
-    """
-    varied = {"noise", "noise_rate", "seed", "data_folder", "runs_folder"}
-    fixed = [name for name in Experiment.__dataclass_fields__ if name in table.columns and name not in varied]
-    found = {}
-    labels = table["dataset"].map(dataset_label) if len(table) else []
-    for dataset, rows in table.groupby(labels) if len(table) else ():
-        differing = [name for name in fixed if rows[name].nunique(dropna=False) > 1]
-        if not differing:
-            found[dataset] = rows
-            continue
-        telling = _telling(rows, differing)
-        for _, study in rows.groupby(differing, dropna=False):
-            settings = " ".join(f"{name}={study[name].iloc[0]}" for name in telling)
-            found[f"{dataset} {settings}"] = study
-    return found
-
-
-def _telling(rows: pd.DataFrame, differing: list[str]) -> list[str]:
-    """The fewest of the differing parameters that tell all studies apart; the network before others."""
-    ordered = sorted(differing, key=lambda name: name != "network")
-    wanted = rows.groupby(differing, dropna=False).ngroups
-    for few in itertools.chain(itertools.combinations(ordered, 1), itertools.combinations(ordered, 2)):
-        if rows.groupby(list(few), dropna=False).ngroups == wanted:
-            return list(few)
-    return differing
-
-
-def file_stem(study: str) -> str:
-    """The name of a study as part of a file name; where it is long, the dataset and a hash of the rest."""
-    dataset, _, settings = study.partition(" ")
-    if len(settings) > 40:
-        settings = hashlib.sha256(settings.encode()).hexdigest()[:8]
-    return re.sub(r"[^\w.-]+", "_", f"{dataset}-{settings}" if settings else dataset)

@@ -1,6 +1,6 @@
 """When to stop: smoothing and selection of a record, on a finished series or online.
 
-Both follow one rule, which is tested on random series. A signal is smoothed by the trailing mean over `window` records. The chosen record is the first
+Both follow one rule. A signal is smoothed by the trailing mean over `window` records. The chosen record is the first
 extremum that `patience` further records in a row do not improve; an equal value is no improvement. If that never
 happens it is the extremum of the whole run. For a maximum nothing counts before the first rise, so that a signal
 that begins by falling is not stopped at once (a signal that never rises has its extremum where it begins).
@@ -16,7 +16,6 @@ import numba
 import numpy as np
 
 from lib.checks import ParameterError, check_choice
-
 
 MODES = ["max", "min", "above_zero"]
 

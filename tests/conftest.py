@@ -39,6 +39,20 @@ def runs_folder(tmp_path_factory, tiny):
 
 
 @pytest.fixture(scope="session")
+def study_folder(tmp_path_factory):
+    """A folder of finished runs: a study of two rates and two seeds with both layers stored, and two variants."""
+    folder = tmp_path_factory.mktemp("study")
+    common = {"runs_folder": str(folder), "epochs": 4, "window": 2, "patience": 1}
+    for seed in (0, 1):
+        for rate in (0.2, 0.4):
+            run(Experiment(noise_rate=rate, seed=seed, cnd_stored_layers=["all"], **common))
+        held_out = ["cnd", "validation_accuracy_noisy", "validation_accuracy_clean"]
+        run(Experiment(noise_rate=0.4, seed=seed, validation_share=0.1, criteria=held_out, **common))
+    run(Experiment(noise_rate=0.4, seed=1, cnd_bins=10, criteria=["cnd"], **common))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def newsgroups_folder(tmp_path_factory):
     """A data folder with the real corpus in it; what is prepared from it does not go to the shared folder."""
     cache = SHARED / "20news" / "20news-bydate_py3.pkz"

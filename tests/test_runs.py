@@ -133,32 +133,6 @@ def test_the_run_of_a_dataset_that_is_not_registered_here_can_be_read(folder):
     assert "own" in set(runs.load(folder)["dataset"])
 
 
-def test_runs_that_differ_in_more_than_noise_and_seed_are_other_studies(runs_folder):
-    table = runs.load(runs_folder)
-    assert list(runs.studies(table)) == ["digits"]
-    longer = table.assign(epochs=9, runs_folder="elsewhere")
-    found = runs.studies(pd.concat([table, longer]))
-    assert list(found) == ["digits epochs=3", "digits epochs=9"]
-    pd.testing.assert_frame_equal(found["digits epochs=3"], table, check_dtype=False, check_categorical=False)
-    assert runs.file_stem("digits") == "digits"
-    assert runs.file_stem("digits epochs=9") != runs.file_stem("digits epochs=3")
-    assert len(runs.file_stem("digits " + 300 * "x")) < 30
-    assert runs.studies(runs.load("nowhere")) == {}
-
-
-def test_the_fewest_parameters_that_tell_studies_apart_name_them(runs_folder):
-    table = runs.load(runs_folder)
-    other = table.assign(epochs=30, network="small_cnn", window=3)
-    assert set(runs.studies(pd.concat([table, other]))) == {"digits network=mlp", "digits network=small_cnn"}
-    third = other.assign(batch_size=5)
-    names = set(runs.studies(pd.concat([table, other, third])))
-    assert names == {
-        "digits network=mlp batch_size=64",
-        "digits network=small_cnn batch_size=64",
-        "digits network=small_cnn batch_size=5",
-    }
-
-
 @pytest.fixture
 def kept(runs_folder, tmp_path, monkeypatch):
     """A copy of the runs whose table is kept, however few they are."""
