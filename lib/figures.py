@@ -1,6 +1,6 @@
 """Figures of the paper in one style: the same colour for the same criterion everywhere."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,33 +9,48 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
-from lib.criteria import CRITERIA, LABELS
+from lib.criteria import CRITERIA, LABELS, ORACLE
+from lib.naming import noise_name
+from lib.provenance import Provenance
 from lib.stopping import smooth
-from lib.tables import noise_name
 
 _PALETTE = sns.color_palette("colorblind")
 _DARKER = [tuple(0.6 * part for part in colour) for colour in _PALETTE]
 COLOURS: dict[str, tuple] = dict(zip(CRITERIA, [*_PALETTE, *_DARKER], strict=False))
 """Colour of each criterion, distinct for colour-blind readers too; the later ones are darker, and differ in markers."""
+MARKERS = dict(zip(CRITERIA, "osD^vPX<>phHd8o*s", strict=True))
 TEST_COLOUR = "0.25"
-_MARKERS = dict(zip(CRITERIA, "osD^vPX<>phHd8o*s", strict=True))
+WIDTH = 6.9
+"""Of a figure in inches: the text of a page, so that letters are as large in print as they are set here."""
+PANELS = 5
+"""Settings side by side at most."""
+_KINDS = ["none", "symmetric", "pair", "instance"]
 _STYLE = {
-    "font.size": 11,
-    "axes.titlesize": 11,
-    "axes.labelsize": 11,
-    "legend.fontsize": 10,
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "0.9",
-    "lines.linewidth": 1.8,
+    "grid.linewidth": 0.6,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.3,
     "legend.frameon": False,
+    "figure.dpi": 120,
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "memorization",
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,
 }
 
 
@@ -44,15 +59,46 @@ def style() -> None:
     mpl.rcParams.update(_STYLE)
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as SVG and PNG, the same bytes for the same figure; returns both paths."""
+def save(figure: Figure, folder: Path, name: str, provenance: Provenance) -> list[Path]:
+    """Write a figure as SVG, PDF and PNG with its provenance as metadata; returns the paths.
+
+    The same figure of the same provenance gives the same bytes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    svg, png = folder / f"{name}.svg", folder / f"{name}.png"
+    about = provenance.text()
+    metadata = {
+        ".svg": {"Title": name, "Description": about, "Source": provenance.source, "Date": None},
+        ".pdf": {"Title": name, "Subject": about, "CreationDate": None, "ModDate": None},
+        ".png": {"Title": name, "Description": about, "Source": provenance.source},
+    }
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once for both files
-    figure.savefig(svg, metadata={"Date": None})
-    figure.savefig(png, dpi=150)
-    return [svg, png]
+    figure.set_layout_engine("none")  # laid out once for all files
+    figure.set_dpi(200)
+    paths = [folder / f"{name}{suffix}" for suffix in metadata]
+    # Not `savefig`, which draws once more for each file.
+    FigureCanvasAgg(figure).print_png(paths[2], metadata=metadata[".png"])
+    FigureCanvasSVG(figure).print_svg(paths[0], metadata=metadata[".svg"])
+    FigureCanvasPdf(figure).print_pdf(paths[1], metadata=metadata[".pdf"])
+    return paths
+
+
+def settings(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Each noise and rate of a study by its name, with its rows: clean labels, synthetic kinds, human labels."""
+    groups = runs.groupby(["noise", "noise_rate"], sort=True, observed=True)
+
+    def order(group: tuple) -> tuple:
+        (noise, rate), _ = group
+        return _KINDS.index(noise) if noise in _KINDS else len(_KINDS), noise, rate
+
+    return [(noise_name(*key), panel) for key, panel in sorted(groups, key=order)]
+
+
+def pages(runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """The rows of as many settings as fit side by side, page after page, as even as can be."""
+    panels = [panel for _, panel in settings(runs)]
+    count = -(-len(panels) // PANELS)
+    for part in np.array_split(np.arange(len(panels)), count):
+        yield pd.concat([panels[i] for i in part])
 
 
 def memorization(runs: pd.DataFrame) -> Figure:
@@ -67,74 +113,98 @@ def memorization(runs: pd.DataFrame) -> Figure:
         "corrupted_accuracy_given": ("Corrupted samples, wrong label (memorized)", _PALETTE[3], "-"),
         "corrupted_accuracy_true": ("Corrupted samples, true label", _PALETTE[2], "--"),
     }
-    figure, axes = _panels(runs)
-    for axis, (noise, panel) in zip(axes, _settings(runs), strict=True):
+    shown = settings(runs)
+    figure, axes = panels(len(shown))
+    for axis, (noise, panel) in zip(axes, shown, strict=True):
         for column, (label, colour, line) in curves.items():
             by_epoch = panel.groupby("epoch")[column]
             axis.plot(by_epoch.mean(), line, color=colour, label=label)
             axis.fill_between(by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=colour, alpha=0.15, lw=0)
         axis.set(title=noise, ylim=(0, 1), xlim=(0, None))
-    _labelled(figure, axes, "Epoch", "Accuracy")
+    figure.supylabel("Accuracy", fontsize=8)
+    figure.supxlabel("Epoch", fontsize=8)
+    legend_above(figure, axes)
     return figure
 
 
 def signals(runs: pd.DataFrame, stops: pd.DataFrame) -> Figure:
-    """Every smoothed signal of one run a noise, above its test accuracy, each criterion's stop marked on both.
+    """Every smoothed signal of one run a noise, below its test accuracy, each criterion's stop marked on both.
 
     Args:
-        runs: table of `lib.runs.load`, one study; of each noise the lowest seed is shown.
+        runs: table of `lib.runs.load`, one of `pages` of a study; of each noise the lowest seed is shown.
         stops: table of `lib.criteria.stops` for the same runs.
     """
-    shown = [(noise, panel[panel["seed"] == panel["seed"].min()]) for noise, panel in _settings(runs)]
+    shown = [(noise, panel[panel["seed"] == panel["seed"].min()]) for noise, panel in settings(runs)]
     names = [name for name in CRITERIA if any(name in panel["criteria"].iloc[0].split(",") for _, panel in shown)]
     figure, grid = plt.subplots(
         1 + len(names),
         len(shown),
-        figsize=(1 + 2.7 * len(shown), 1.2 + 1.6 * (1 + len(names))),
+        figsize=(WIDTH if len(shown) > 2 else 0.6 * WIDTH, 0.9 + 0.82 * (1 + len(names))),
         sharex="col",
         squeeze=False,
-        height_ratios=[1.8] + [1] * len(names),
+        height_ratios=[1.6] + [1] * len(names),
     )
     for column, (noise, panel) in zip(grid.T, shown, strict=True):
         run_stops = stops[stops["run"] == panel["run"].iloc[0]].set_index("criterion")
         column[0].plot(panel["epoch"], panel["test_accuracy"], color=TEST_COLOUR, label="Test accuracy")
-        column[0].set_title(f"{noise}, seed {panel['seed'].iloc[0]}")
-        oracle = run_stops.loc["oracle"]
-        column[0].plot(oracle["epoch"], oracle["test_accuracy"], "*", ms=15, color="0.6", mec="k", label="Oracle")
+        column[0].set_title(noise)
+        oracle = run_stops.loc[ORACLE]
+        column[0].plot(
+            oracle["epoch"], oracle["test_accuracy"], "*", ms=9, color="0.6", mec="k", mew=0.6, label="Oracle"
+        )
         for axis, name in zip(column[1:], names, strict=True):
+            axis.locator_params(axis="y", nbins=3)
             if name in run_stops.index:
                 _signal_and_stop(column[0], axis, panel, name, run_stops.loc[name])
-    grid[0, 0].set_ylabel("Test accuracy")
+    grid[0, 0].set_ylabel("Test acc.")
     for axis, name in zip(grid[1:, 0], names, strict=True):
-        axis.set_ylabel(f"{LABELS[name]}\n({CRITERIA[name].unit})", fontsize=10)
-    figure.supxlabel("Epoch", fontsize=11)
+        axis.set_ylabel(f"{LABELS[name]}\n({CRITERIA[name].unit})", fontsize=7)
+    seeds = sorted({panel["seed"].iloc[0] for _, panel in shown})
+    figure.supxlabel(f"Epoch (seed {', '.join(map(str, seeds))})", fontsize=8)
     figure.align_ylabels(grid[:, 0])
-    _legend_above(figure, grid[0])
+    legend_above(figure, grid[0])
     return figure
 
 
-def gaps(stops: pd.DataFrame) -> Figure:
-    """Gap to the oracle of each criterion and noise: a bar for the mean over seeds, a dot a run.
+def gaps(summary: pd.DataFrame) -> Figure:
+    """Gap to the oracle of each criterion by kind and rate of noise: means over seeds with 95 % intervals.
 
     Args:
-        stops: table of `lib.criteria.stops`, one study.
+        summary: table of `lib.statistics.summary`, one study.
     """
-    noises = list(dict.fromkeys(noise_name(*pair) for pair in stops.groupby(["noise", "noise_rate"]).groups))
-    names = [name for name in LABELS if name != "oracle" and name in set(stops["criterion"])]
-    figure, axis = plt.subplots(figsize=(max(6.5, 2.2 + 1.6 * len(noises)), 3.6))
-    width = 0.8 / len(names)
-    for i, name in enumerate(names):
-        for place, (_, group) in enumerate(stops.groupby(["noise", "noise_rate"])):
-            gap = group.loc[group["criterion"] == name, "gap"].dropna()
-            x = place + (i - (len(names) - 1) / 2) * width
-            label = LABELS[name] if place == 0 else None
-            colour = COLOURS.get(name, "0.75")
-            axis.bar(x, gap.mean(), 0.9 * width, color=colour, label=label)
-            axis.plot(np.full(len(gap), x), gap, "o", ms=3, color="k", alpha=0.6)
-    axis.set_xticks(range(len(noises)), noises)
-    axis.set_ylabel("Gap to oracle (points)")
-    axis.grid(visible=False, axis="x")
-    _legend_above(figure, [axis])
+    shown = settings(summary)
+    kinds: dict[str, list[tuple[str, pd.DataFrame]]] = {}
+    for name, rows in shown:
+        noise = rows["noise"].iloc[0]
+        kind = {"none": "clean labels"}.get(noise, noise if noise in _KINDS else "human labels")
+        kinds.setdefault(kind, []).append((name, rows))
+    names = [name for name in LABELS if name != ORACLE and name in set(summary["criterion"])]
+    figure, axes = plt.subplots(
+        1,
+        len(kinds),
+        figsize=(WIDTH * min(1, 0.4 + 0.1 * len(shown)), 2.7),
+        sharey=True,
+        squeeze=False,
+        width_ratios=[1 + len(settings_of_kind) for settings_of_kind in kinds.values()],
+    )
+    for axis, (kind, of_kind) in zip(axes[0], kinds.items(), strict=True):
+        for i, name in enumerate(names):
+            rows = pd.concat([rows[rows["criterion"] == name] for _, rows in of_kind])
+            present = [place for place, (_, rows) in enumerate(of_kind) if name in set(rows["criterion"])]
+            x = np.array(present) + (i - (len(names) - 1) / 2) * 0.7 / len(names)
+            mean, low, high = (rows[f"gap_{part}"].to_numpy() for part in ("mean", "low", "high"))
+            ends = np.nan_to_num([mean - low, high - mean]).clip(min=0)
+            look = {"color": COLOURS.get(name, "0.6"), "marker": MARKERS.get(name, "_"), "ms": 4, "lw": 0.8}
+            axis.errorbar(x, mean, ends, label=LABELS[name], elinewidth=0.8, **look)
+        human = kind == "human labels"
+        labels = [name if human else f"{100 * rows['noise_rate'].iloc[0]:g}%" for name, rows in of_kind]
+        axis.set_xticks(range(len(labels)), [""] if kind == "clean labels" else labels)
+        axis.set(title=kind, xlim=(-0.6, len(labels) - 0.4))
+        axis.grid(visible=False, axis="x")
+    axes[0, 0].set_ylim(bottom=min(0, axes[0, 0].get_ylim()[0]))
+    axes[0, 0].set_ylabel("Gap to oracle (points)")
+    figure.supxlabel("Noise rate", fontsize=8)
+    legend_above(figure, axes[0])
     return figure
 
 
@@ -157,7 +227,7 @@ def densities(axis: Axes, title: str, values: np.ndarray, labels: np.ndarray) ->
         ridge = height + 1.6 * density / density.max()
         layer = 2 * (len(classes) - height)
         axis.fill_between(points, height, ridge, color=colour, alpha=0.75, lw=0, zorder=layer)
-        axis.plot(points, ridge, color="w", lw=1, zorder=layer + 1)
+        axis.plot(points, ridge, color="w", lw=0.6, zorder=layer + 1)
     axis.set_yticks(range(len(classes)), [str(label) for label in classes])
     axis.grid(visible=False)
     axis.set(title=title, xlabel="Pre-activation", ylabel="Label as given")
@@ -180,44 +250,39 @@ def signal_against_accuracy(axis: Axes, smoothed: np.ndarray, accuracy: np.ndarr
     right.spines["right"].set_visible(True)
     axis.plot(records, smoothed, color=COLOURS[name])
     axis.axvline(record, color=COLOURS[name], ls="--", lw=1)
-    axis.set(xlabel="Epoch", title=f"{LABELS[name]} keeps epoch {record}: test accuracy {accuracy[record - 1]:.3f}")
+    axis.set(xlabel="Epoch", title=f"{LABELS[name]} keeps epoch {record}:\ntest accuracy {accuracy[record - 1]:.3f}")
     axis.set_ylabel(f"{LABELS[name]} ({CRITERIA[name].unit})", color=COLOURS[name])
 
 
 def _signal_and_stop(top, axis, panel: pd.DataFrame, name: str, stop: pd.Series) -> None:
     smoothed = smooth(panel[name], int(panel["window"].iloc[0]))
-    axis.plot(panel["epoch"], panel[name], color=COLOURS[name], alpha=0.3, lw=1)
+    axis.plot(panel["epoch"], panel[name], color=COLOURS[name], alpha=0.3, lw=0.7)
     axis.plot(panel["epoch"], smoothed, color=COLOURS[name])
     if pd.isna(stop["epoch"]):
         return
-    marker = {"marker": _MARKERS[name], "color": COLOURS[name], "ms": 8, "mec": "w", "ls": "none"}
-    axis.axvline(stop["epoch"], color=COLOURS[name], lw=1, ls="--")
+    marker = {"marker": MARKERS[name], "color": COLOURS[name], "ms": 5, "mec": "w", "mew": 0.6, "ls": "none"}
+    axis.axvline(stop["epoch"], color=COLOURS[name], lw=0.8, ls="--")
     axis.plot(stop["epoch"], smoothed[int(stop["record"]) - 1], **marker)
     top.plot(stop["epoch"], stop["test_accuracy"], label=f"{LABELS[name]} stops", **marker)
 
 
-def _settings(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [(noise_name(*key), panel) for key, panel in runs.groupby(["noise", "noise_rate"], sort=True)]
+def panels(count: int, height: float = 1.5) -> tuple[Figure, list[Axes]]:
+    """A figure of panels with common axes, at most `PANELS` in a row, each of a height in inches."""
+    rows = -(-count // PANELS)
+    columns = -(-count // rows)
+    size = (WIDTH * min(1, 0.12 + 0.29 * columns), 0.6 + height * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, sharex=True, squeeze=False)
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
+    return figure, list(axes.flat[:count])
 
 
-def _panels(runs: pd.DataFrame):
-    count = len(_settings(runs))
-    figure, axes = plt.subplots(1, count, figsize=(1 + 2.7 * count, 3.4), sharey=True, squeeze=False)
-    return figure, axes[0]
-
-
-def _labelled(figure: Figure, axes, x: str, y: str) -> None:
-    axes[0].set_ylabel(y)
-    figure.supxlabel(x, fontsize=11)
-    _legend_above(figure, axes)
-
-
-def _legend_above(figure: Figure, axes: Iterable[Axes]) -> None:
+def legend_above(figure: Figure, axes: Iterable[Axes]) -> None:
     """One legend above the whole figure with each label of the axes once, in as few rows as there is room for."""
     entries = {}
     for axis in axes:
         entries |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     points = figure.get_figwidth() * 72
-    widest = max(len(label) for label in entries) * 5 + 40  # points of an entry at the legend's font size
+    widest = max(len(label) for label in entries) * 3.8 + 30  # points of an entry at the legend's font size
     columns = max(1, min(len(entries), int(points // widest)))
     figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)

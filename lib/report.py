@@ -4,21 +4,18 @@ python -m lib.report --runs runs --figures figures
 """
 
 import argparse
-import re
 import sys
 import tempfile
-from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
-from html import escape
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import pandas as pd
-from IPython.display import HTML
 from nbconvert import HTMLExporter
 from tqdm import tqdm
 
+from lib import pdf
 from lib.execution import execute
 from lib.grid import NOTEBOOKS
 from lib.parameters import ROOT
@@ -29,6 +26,8 @@ _PAGE = """<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="date" content="{date}">
+<meta name="keywords" content="label noise, memorization, early stopping, class-conditional neuron divergence">
 <title>{title}</title>
 <style>
 {style}
@@ -43,40 +42,25 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
-def figure(path: Path, caption: str) -> HTML:
-    """A figure for the report: the image held in the page itself, with its caption.
-
-    Args:
-        path: an SVG or PNG file.
-        caption: plain text; it is the alternative text too.
-    """
-    kind = {".svg": "image/svg+xml", ".png": "image/png"}[path.suffix]
-    content = path.read_bytes()
-    data, text = b64encode(content).decode(), escape(caption)
-    # On a phone a broad figure scrolls sideways; one that is narrow by nature must not be blown up to that.
-    natural = re.search(rb'<svg[^>]* width="([\d.]+pt)"', content)
-    style = f' style="--natural: {natural[1].decode()}"' if natural else ""
-    return HTML(
-        f'<figure><div class="wide"><img src="data:{kind};base64,{data}" alt="{text}"{style}></div>'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
-
-
-def table(rows: pd.DataFrame, caption: str) -> HTML:
-    """A table for the report, without its index; it scrolls sideways where the screen is narrow."""
-    html = rows.to_html(index=False, border=0)
-    return HTML(f'<figure><figcaption>{escape(caption)}</figcaption><div class="wide">{html}</div></figure>')
-
-
 def convert(notebook: Path, page: Path) -> None:
     """Turn an executed notebook into one HTML file without code cells, which opens offline."""
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True)
     exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
     body, _ = exporter.from_notebook_node(nbformat.read(notebook, as_version=4))
     style = (NOTEBOOKS / "report.css").read_text()
+    about = {"title": "Memorization under label noise", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     part = page.with_suffix(".part")
-    part.write_text(_PAGE.format(title="Memorization under label noise", style=style, body=body))
+    part.write_text(_PAGE.format(**about, style=style, body=_with_contents(body)))
     part.replace(page)
+
+
+def _with_contents(body: str) -> str:
+    """The page with links to its sections before the first one."""
+    head, *sections = body.split("<h2>")
+    titles = [section.partition("</h2>")[0] for section in sections]
+    links = "".join(f'<li><a href="#section-{i}">{title}</a></li>' for i, title in enumerate(titles))
+    anchored = "".join(f'<h2 id="section-{i}">{section}' for i, section in enumerate(sections))
+    return f"{head}<nav><ul>{links}</ul></nav>\n{anchored}"
 
 
 def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
@@ -84,11 +68,11 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
 
     Args:
         runs: folder of the run folders; relative paths start at the project root.
-        figures: folder for tables, figures and `report.html`.
+        figures: folder for tables, figures, `report.html` and `report.pdf`.
         idea_epochs: length of the training that the idea is shown on.
 
     Returns:
-        Path of the report.
+        Path of the report in HTML.
 
     Raises:
         FileNotFoundError: where there is no finished run; the message says what to run first.
@@ -102,7 +86,7 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
     with (
         tempfile.TemporaryDirectory() as scratch,
         ThreadPoolExecutor(2) as pool,
-        tqdm(total=4, unit="notebook", desc="report") as bar,
+        tqdm(total=5, unit="step", desc="report") as bar,
     ):
 
         def step(name: str, parameters: dict[str, Any]) -> Path:
@@ -116,6 +100,8 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
         # The report shows what the others write.
         list(pool.map(step, ("idea", "summary_tables", "summary_figures"), (idea, summary, summary)))
         convert(step("report", summary), folder / "report.html")
+        pdf.write(folder / "report.html", folder / "report.pdf")
+        bar.update()
     return folder / "report.html"
 
 
@@ -123,17 +109,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, 1 where the report could not be made, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m lib.report", description="Rebuild tables, figures and report.")
     parser.add_argument("--runs", default="runs", help="folder of the run folders (default runs)")
-    parser.add_argument("--figures", default="figures", help="folder to write to (default figures)")
+    parser.add_argument("--figures", help="folder to write to (default: figures, of other runs RUNS/figures)")
     options = parser.parse_args(arguments)
+    figures = options.figures or ("figures" if options.runs == "runs" else f"{options.runs}/figures")
     try:
-        page = build(options.runs, options.figures)
+        page = build(options.runs, figures)
     except (FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the report that was there before is kept", file=sys.stderr)
         return 130
-    print(f"The report is {page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page}")
+    shown = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
+    print(f"The report is {shown}, and {shown.with_suffix('.pdf').name} beside it")
     return 0
 
 

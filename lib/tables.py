@@ -1,128 +1,182 @@
-"""Tables of the paper: criteria against noise, as CSV for machines, LaTeX for papers, HTML for the report."""
-
-from pathlib import Path
+"""Tables of the paper: what stands in them, and how they are captioned."""
 
 import pandas as pd
 
-from lib.criteria import LABELS, SETTING
-from lib.runs import file_stem
+from lib.baselines import name_of
+from lib.criteria import LABELS, ORACLE
+from lib.naming import noise_name
+from lib.printing import Format, Html, interval, plain
+from lib.statistics import BASELINE, LEVEL, Friedman
 
-COLUMNS = {
-    "test_accuracy": "Test accuracy (%)",
-    "gap": "Gap to oracle (points)",
-    "epoch": "Epoch kept",
-    "spent_epochs": "Epochs trained",
+HEADINGS = {
+    "test_accuracy": ("Test accuracy (%)", 1),
+    "gap": ("Gap to oracle (points)", 1),
+    "epochs_late": ("Epochs after oracle", 1),
+    "spent": ("Records spent", 0),
+    "pearson": ("Pearson r", 2),
+    "kendall": ("Kendall τ", 2),
 }
-"""What a table shows of each criterion, and how it is headed."""
+"""What a table shows of each criterion: its heading and the digits after the point."""
 
 
-_HUMAN = {
-    "worse_label": "CIFAR-10N worse",
-    "aggre_label": "CIFAR-10N aggregate",
-    "random_label1": "CIFAR-10N random 1",
-    "random_label2": "CIFAR-10N random 2",
-    "random_label3": "CIFAR-10N random 3",
-    "noisy_label": "CIFAR-100N fine",
-    "noisy_coarse_label": "CIFAR-100N coarse",
-}
-
-
-def noise_name(noise: str, rate: float) -> str:
-    """How tables and figures call a kind and rate of noise."""
-    if noise == "none":
-        return "clean labels"
-    return _HUMAN.get(noise) or f"{noise} {100 * rate:g}%"
-
-
-def sources(runs: pd.DataFrame) -> str:
-    """Where the data of some runs is from: every source, with the realised noise where it is not the rate asked for.
-
-    Args:
-        runs: table of `lib.runs.load`, one study.
-    """
-    told = "; ".join(dict.fromkeys(runs["source"]))
-    realised = runs[runs["noise"].isin(["instance", *_HUMAN])] if "realised_noise_rate" in runs else runs[:0]
-    rates = [
-        f"{noise_name(*key)} {100 * rate:.1f}%"
-        for key, rate in realised.groupby(["noise", "noise_rate"])["realised_noise_rate"].mean().items()
+def criteria(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+    """The summary of one study as it is printed: a row a noise and criterion, each noise named once."""
+    printed = {
+        "Noise": [form.text(noise_name(*pair)) for pair in zip(summary["noise"], summary["noise_rate"], strict=True)],
+        "Criterion": [form.text(LABELS[name]) for name in summary["criterion"]],
+    }
+    for quantity, (heading, digits) in HEADINGS.items():
+        printed[form.text(heading)] = [_cell(row, quantity, digits, form) for _, row in summary.iterrows()]
+    printed["Rank"] = [plain(rank, 1) for rank in summary["rank"]]
+    printed["Holm p"] = [form.text(plain(p, 3)) for p in summary["holm_p"]]
+    printed["Runs"] = [
+        str(runs) if not failed else f"{runs} of {runs + failed}"
+        for runs, failed in zip(summary["runs"], summary["failed"], strict=True)
     ]
-    return f"{told}; realised noise: {', '.join(rates)}" if rates else told
+    table = pd.DataFrame(printed)
+    table.loc[(table["Noise"] == table["Noise"].shift()).to_numpy(), "Noise"] = ""
+    return table
 
 
-def summary(stops: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over seeds, criterion by criterion.
+def gaps(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+    """Gaps of one study at a glance: a row a noise, a column a criterion."""
+    rows = []
+    for (noise, rate), setting in summary[summary["criterion"] != ORACLE].groupby(["noise", "noise_rate"], sort=True):
+        cells = {form.text(LABELS[row["criterion"]]): _cell(row, "gap", 1, form) for _, row in setting.iterrows()}
+        p = setting["friedman_p"].iloc[0]
+        rows.append({"Noise": form.text(noise_name(noise, rate)), **cells, "Friedman p": form.text(plain(p, 3))})
+    table = pd.DataFrame(rows).fillna("")
+    return table[[*(name for name in table.columns if name != "Friedman p"), "Friedman p"]]
+
+
+def overall(summaries: dict[str, pd.DataFrame], across: Friedman) -> pd.DataFrame:
+    """All studies in numbers: the mean gap of each criterion in each, and its average rank across all settings.
 
     Args:
-        stops: table of `lib.criteria.stops`.
+        summaries: table of `lib.statistics.summary` of each study, by its name.
+        across: `lib.statistics.across_settings` of all their stops.
 
     Returns:
-        A row a setting and criterion, in the order of `lib.criteria.LABELS`: dataset, noise, noise_rate, criterion,
-        runs (that the criterion stopped), failed (that it did not), and mean and std (n - 1; NaN for one run) of
-        test_accuracy (%), gap (percentage points), epoch and spent_epochs.
+        A row a criterion: criterion, its mean gap in points over the settings of each study, settings won,
+        average_rank, holm_p against the baseline.
     """
-    values = stops.assign(test_accuracy=100 * stops["test_accuracy"])
-    grouped = values.groupby([*SETTING, "criterion"], sort=True)
-    table = grouped[list(COLUMNS)].agg(["mean", "std"])
-    table.columns = ["_".join(column) for column in table.columns]
-    table.insert(0, "runs", grouped["record"].count())
-    table.insert(1, "failed", grouped.size() - table["runs"])
-    order = {name: position for position, name in enumerate(LABELS)}
-    table = table.reset_index().sort_values(
-        [*SETTING, "criterion"],
-        key=lambda column: column.map(order) if column.name == "criterion" else column,
-    )
-    return table.reset_index(drop=True)
+    everything = pd.concat(summaries.values())
+    columns = {
+        study: summary.groupby("criterion", observed=True)["gap_mean"].mean() for study, summary in summaries.items()
+    }
+    columns["settings won"] = everything.groupby("criterion", observed=True)["winner"].sum()
+    table = pd.DataFrame(columns)
+    table["average rank"] = pd.Series(across.ranks, dtype=float)
+    table["Holm p"] = pd.Series(across.against_baseline, dtype=float)
+    order = [name for name in LABELS if name in table.index and name != ORACLE]
+    return table.loc[order].rename_axis("criterion").reset_index()
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A summary of one study as it is printed: a row a criterion, each noise named once, "mean ± std" in each cell."""
-
-    def cell(row: pd.Series, column: str) -> str:
-        if row["runs"] == 0:
-            return "no stop"
-        spread = "" if pd.isna(row[f"{column}_std"]) else f" ± {row[f'{column}_std']:.1f}"
-        return f"{row[f'{column}_mean']:.1f}{spread}"
-
-    printed = pd.DataFrame(
-        {
-            "Noise": [noise_name(*pair) for pair in zip(table["noise"], table["noise_rate"], strict=True)],
-            "Criterion": table["criterion"].map(LABELS),
-            **{heading: table.apply(cell, axis=1, column=column) for column, heading in COLUMNS.items()},
-            "Runs": [
-                str(runs) if not failed else f"{runs} of {runs + failed}"
-                for runs, failed in zip(table["runs"], table["failed"], strict=True)
-            ],
-        }
-    )
-    repeated = (printed["Noise"] == printed["Noise"].shift()).to_numpy()
-    printed.loc[repeated, "Noise"] = ""
-    return printed
+def overall_printed(table: pd.DataFrame, across: Friedman, form: Format = Html) -> pd.DataFrame:
+    """The table of `overall` as it is printed."""
+    digits = {"settings won": 0, "average rank": 2, "Holm p": 3}
+    winners = [name in across.winners for name in table["criterion"]]
+    printed = {"Criterion": [form.text(LABELS[name]) for name in table["criterion"]]}
+    for column in table.columns[1:]:
+        heading = column[0].upper() + column[1:] if column in digits else f"{column} (points)"
+        texts = [plain(value, digits.get(column, 1)) for value in table[column]]
+        printed[form.text(heading)] = [
+            form.number(text, None, True) if winner and column == "average rank" else form.text(text)
+            for text, winner in zip(texts, winners, strict=True)
+        ]
+    return pd.DataFrame(printed)
 
 
-def write(table: pd.DataFrame, study: str, source: str, folder: Path) -> list[Path]:
-    """Write the summary of one study as CSV and as a LaTeX table (booktabs); returns both paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    csv, tex = (folder / f"criteria_{file_stem(study)}{suffix}" for suffix in (".csv", ".tex"))
-    table.to_csv(csv, index=False, float_format="%.6g")
-    printed = readable(table)
-    latex = printed.to_latex(
-        index=False,
-        escape=True,
-        column_format="ll" + "r" * (printed.shape[1] - 2),
-        caption=caption(table, study, source).replace("%", r"\%").replace("_", r"\_").replace("&", r"\&"),
-        label=f"tab:criteria-{file_stem(study)}",
-        position="t",
-    ).replace("±", r"$\pm$")
-    tex.write_text(latex)
-    return [csv, tex]
-
-
-def caption(table: pd.DataFrame, study: str, source: str) -> str:
-    """What the table shows, with the number of runs and the source of the data."""
-    runs = (table["runs"] + table["failed"]).groupby([table["noise"], table["noise_rate"]]).max()
-    low, high = runs.min(), runs.max()
-    seeds = f"{low} runs (seeds)" if low == high else f"{low} to {high} runs (seeds)"
+def criteria_caption(summary: pd.DataFrame, study: str, source: str) -> str:
+    """What a table of one study shows, with the number of runs and seeds and the source of the data."""
+    tested = "no setting can be tested" if summary["friedman_p"].isna().all() else "bold where criteria differ"
+    notes = "; ".join(dict.fromkeys(note for note in summary["note"] if note))
     return (
-        f"Early stopping on {study}: mean ± standard deviation over {seeds} for each noise. "
-        f"The oracle keeps the record of highest test accuracy: an upper bound, not a method. Data: {source}."
+        f"{study}: {_seeds(summary)}; means over seeds with bootstrap 95 % intervals. Best average rank of gaps: "
+        f"{tested} (Friedman, seeds as blocks, p < {LEVEL}); Holm-adjusted p "
+        f"against {LABELS[BASELINE]}.{f' Note: {notes}.' if notes else ''} No correlation is given where a signal is "
+        f"constant. The oracle is an upper bound, not a method. Data: {source}."
     )
+
+
+def gaps_caption(summary: pd.DataFrame, study: str) -> str:
+    """What the gaps at a glance show."""
+    return (
+        f"{study}: points below the oracle, means over seeds with bootstrap 95 % intervals, {_seeds(summary)}; bold: "
+        f"best average rank where criteria differ (Friedman, seeds as blocks, p < {LEVEL})."
+    )
+
+
+def ablation(changed: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+    """The table of `lib.ablation.table` as it is printed."""
+    printed = {
+        "Choice": [form.text(choice) for choice in changed["choice"]],
+        "Value": [form.text(str(value)) for value in changed["value"]],
+    }
+    for column, heading in (("gap", "Gap to oracle (points)"), ("difference", "Difference to the study (points)")):
+        printed[heading] = [interval(row, column, 1, form) for _, row in changed.iterrows()]
+    printed["Runs"] = [str(runs) for runs in changed["runs"]]
+    table = pd.DataFrame(printed)
+    table.loc[(table["Choice"] == table["Choice"].shift()).to_numpy(), "Choice"] = ""
+    return table
+
+
+def ablation_caption(changed: pd.DataFrame, study: str) -> str:
+    """What the ablation shows."""
+    return (
+        f"{study}: CND with one choice changed at a time, everything else as in the study; means over runs of all "
+        f"noises and seeds with bootstrap 95 % intervals, differences on the same {changed['runs'].min()} to "
+        f"{changed['runs'].max()} runs. What is best here was found on test data: no choice was made by it."
+    )
+
+
+def baselines(held_out: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+    """The table of `lib.baselines.table` as it is printed: a row a way of stopping, a column a noise."""
+    rows: dict[str, dict[str, str]] = {}
+    for _, row in held_out.iterrows():
+        name = form.text(name_of(row["criterion"], row["held_out"]))
+        noise = form.text(noise_name(row["noise"], row["noise_rate"]))
+        rows.setdefault(name, {})[noise] = interval(row, "test_accuracy", 1, form)
+    return pd.DataFrame([{"Stopped by": name, **cells} for name, cells in rows.items()]).fillna("")
+
+
+def baselines_caption(held_out: pd.DataFrame, study: str) -> str:
+    """What the baselines show."""
+    return (
+        f"{study}: test accuracy in % at the stop, means over {held_out['runs'].max()} seeds with bootstrap 95 % "
+        "intervals. Baselines on held-out data train on what is left; the others on everything, with the same noises "
+        "and seeds."
+    )
+
+
+def overall_caption(summaries: dict[str, pd.DataFrame], across: Friedman) -> str:
+    """What the overall table shows."""
+    runs = sum(
+        int((summary["runs"] + summary["failed"]).groupby([summary["noise"], summary["noise_rate"]]).max().sum())
+        for summary in summaries.values()
+    )
+    test = "" if pd.isna(across.p_value) else f"; Friedman p = {across.p_value:.3g}, Holm p against {LABELS[BASELINE]}"
+    note = f" Note: {across.note}." if across.note else ""
+    return (
+        f"All studies, {runs} runs: gap to the oracle in points, averaged over the settings of each study; settings "
+        f"in which a criterion wins (Friedman significant, best rank); average rank over {across.blocks} settings, 1 "
+        f"the best{test}.{note}"
+    )
+
+
+def _seeds(summary: pd.DataFrame) -> str:
+    """How many runs and seeds a summary is of."""
+    of_setting = (summary["runs"] + summary["failed"]).groupby([summary["noise"], summary["noise_rate"]]).max()
+    low, high, runs = of_setting.min(), of_setting.max(), of_setting.sum()
+    seeds = f"{low}" if low == high else f"{low} to {high}"
+    return f"{runs} run{'' if runs == 1 else 's'}, {seeds} seed{'' if seeds == '1' else 's'} for each noise"
+
+
+def _cell(row: pd.Series, quantity: str, digits: int, form: Format) -> str:
+    if row["runs"] == 0:
+        return form.text("no stop")
+    mean, low, high = (row[f"{quantity}_{part}"] for part in ("mean", "low", "high"))
+    if pd.isna(mean):
+        return form.text("–")
+    ends = None if pd.isna(low) else (plain(low, digits), plain(high, digits))
+    return form.number(plain(mean, digits), ends, row["winner"] and quantity == "gap")

@@ -1,13 +1,19 @@
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import pypdf
 import pytest
+from PIL import Image
 
-from lib import figures, runs
+from lib import figures, runs, statistics
 from lib.criteria import CRITERIA, stops
+from lib.provenance import Provenance
 from lib.stopping import smooth
+from tests.looks import texts_overlap
 
 mpl.use("agg")
+PROVENANCE = Provenance("notebooks/some.ipynb", "abc123", ("run-1",), "load_digits")
 
 
 @pytest.fixture(scope="module")
@@ -16,30 +22,41 @@ def table(runs_folder):
     return runs.load(runs_folder)
 
 
-def texts_overlap(figure):
-    """Pairs of labels (axis labels, titles, legend) that are drawn over each other, and labels cut off."""
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    labels = [t for axis in figure.axes for t in (axis.title, axis.xaxis.label, axis.yaxis.label)]
-    labels += [text for legend in figure.legends for text in legend.get_texts()]
-    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in labels if t.get_text() and t.get_visible()]
-    cut = [
-        name for name, box in boxes if box.x0 < -1 or box.y0 < -1 or not figure.bbox.padded(1).contains(box.x1, box.y1)
-    ]
-    pairs = [
-        (a, b)
-        for i, (a, first) in enumerate(boxes)
-        for b, second in boxes[i + 1 :]
-        if first.padded(-1).overlaps(second)
-    ]
-    return pairs + cut
+@pytest.fixture(scope="module")
+def summary(table):
+    return statistics.summary(stops(table), statistics.correlations(table))
 
 
-def test_nothing_overlaps_or_is_cut_off(table):
+def many(table, count):
+    """As many settings as asked for, each like the last one."""
+    last = table[table["noise"] == "symmetric"]
+    return pd.concat(
+        [last.assign(noise_rate=0.1 + 0.05 * i, run=last["run"].astype(str) + str(i)) for i in range(count)]
+    )
+
+
+def test_nothing_overlaps_or_is_cut_off(table, summary):
     chosen = stops(table)
-    for figure in (figures.memorization(table), figures.signals(table, chosen), figures.gaps(chosen)):
+    wide = many(table, 10)
+    wide_summary = statistics.summary(stops(wide), statistics.correlations(wide))
+    for figure in (
+        figures.memorization(table),
+        figures.signals(table, chosen),
+        figures.gaps(summary),
+        figures.memorization(wide),
+        figures.gaps(wide_summary),
+    ):
         assert texts_overlap(figure) == []
+        assert figure.get_figwidth() <= figures.WIDTH
         plt.close(figure)
+
+
+def test_settings_are_in_order_and_pages_are_even(table):
+    wide = pd.concat([many(table, 6), table[table["noise"] == "none"]])
+    assert [name for name, _ in figures.settings(wide)][:2] == ["clean labels", "symmetric 10%"]
+    pages = [[name for name, _ in figures.settings(page)] for page in figures.pages(wide)]
+    assert [len(page) for page in pages] == [4, 3]
+    assert len({name for page in pages for name in page}) == 7
 
 
 def test_signals_mark_every_stop(table, tiny):
@@ -49,14 +66,36 @@ def test_signals_mark_every_stop(table, tiny):
     plt.close(figure)
 
 
-def test_the_same_figure_gives_the_same_bytes(table, tmp_path):
+def test_gaps_show_means_and_intervals(table, summary):
+    figure = figures.gaps(summary)
+    assert [axis.get_title() for axis in figure.axes] == ["clean labels", "symmetric"]
+    cnd = summary.query("criterion == 'cnd' and noise == 'symmetric'").iloc[0]
+    line, _, (bars,) = next(one.lines for one in figure.axes[1].containers if one.get_label() == "CND")
+    assert line.get_ydata() == pytest.approx([cnd["gap_mean"]])
+    assert bars.get_segments()[0][:, 1] == pytest.approx([cnd["gap_low"], cnd["gap_high"]])
+    plt.close(figure)
+
+
+def test_the_same_figure_gives_the_same_bytes(summary, tmp_path):
     paths = []
     for name in ("first", "second"):
-        figure = figures.gaps(stops(table))
-        paths.append(figures.save(figure, tmp_path / name, "gaps"))
+        figure = figures.gaps(summary)
+        paths.append(figures.save(figure, tmp_path / name, "gaps", PROVENANCE))
         plt.close(figure)
-    assert [path.suffix for path in paths[0]] == [".svg", ".png"]
+    assert [path.suffix for path in paths[0]] == [".svg", ".pdf", ".png"]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(*paths, strict=True))
+
+
+def test_files_carry_their_provenance(summary, tmp_path):
+    figure = figures.gaps(summary)
+    svg, pdf, png = figures.save(figure, tmp_path, "gaps", PROVENANCE)
+    plt.close(figure)
+    told = "Made by notebooks/some.ipynb at commit abc123 from 1 run (run-1). load_digits."
+    assert f"<dc:description>{told}</dc:description>" in svg.read_text()
+    assert pypdf.PdfReader(pdf).metadata.subject == told
+    with Image.open(png) as image:
+        assert image.text["Description"] == told
+        assert image.size[0] == pytest.approx(200 * figure.get_figwidth(), abs=2)
 
 
 def test_colours_are_distinct():

@@ -16,7 +16,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINNED = dict(
     requirement.split("==") for requirement in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
 )
-IMPORT_NAMES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "pillow": "PIL", "ipykernel": "IPython"}
+IMPORT_NAMES = {
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+    "pillow": "PIL",
+    "ipykernel": "IPython",
+    "beautifulsoup4": "bs4",
+}
 
 
 def test_environment_yml_takes_its_dependencies_from_pyproject():

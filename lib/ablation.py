@@ -1,0 +1,210 @@
+"""What the choices in CND are worth: each changed by itself, everything else as in the study."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.criteria import CRITERIA
+from lib.naming import noise_name, parameter_name
+from lib.parameters import ROOT
+from lib.run_folder import divergence_by_layer
+from lib.statistics import intervals
+from lib.stopping import select_record
+from lib.studies import SETTING_OF_A_RUN, Study
+
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+WINDOWS = (1, 2, 3, 5, 8, 12)
+PATIENCES = (1, 2, 5, 10, 20, 50)
+MEAN = "mean"
+
+
+def gap_at_stop(signal: np.ndarray, accuracy: np.ndarray, window: int, patience: int) -> float:
+    """Points below the oracle of the record that CND keeps; NaN where it can keep none. Shapes (records,)."""
+    try:
+        record = select_record(signal, CRITERIA["cnd"].mode, window, patience).record
+    except ValueError:
+        return np.nan
+    return 100 * (accuracy.max() - accuracy[record - 1])
+
+
+class Divergences:
+    """The stored divergences of every run of a study, each layer sorted over its neurons so that quantiles are cheap.
+
+    Args:
+        study: whose runs, where they store divergences, are read; the others are left out.
+        folder: holds the run folders; relative paths start at the project root.
+
+    Attributes:
+        runs: description of each run: noise, noise_rate, seed, window, patience, quantile, layer, layers, accuracy.
+    """
+
+    def __init__(self, study: Study, folder: Path | str):
+        self.runs: list[pd.Series] = []
+        self._sorted: list[dict[str, np.ndarray]] = []
+        self._accuracies: list[np.ndarray] = []
+        for name, records in study.runs.groupby("run", sort=True, observed=True):
+            first = records.iloc[0]
+            if "cnd" not in first["criteria"].split(","):
+                continue
+            try:
+                layers = divergence_by_layer(ROOT / folder / str(name))
+            except FileNotFoundError:
+                continue
+            self.runs.append(first)
+            self._sorted.append({layer: np.sort(bits, axis=1) for layer, bits in layers.items()})
+            self._accuracies.append(records["test_accuracy"].to_numpy())
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers that every run stores, in the order of the network."""
+        if not self._sorted:
+            return []
+        return [layer for layer in self._sorted[0] if all(layer in stored for stored in self._sorted)]
+
+    def signals(self, aggregation: float | str | None = None, layer: str | None = None) -> Iterator[np.ndarray]:
+        """CND of each run, shape (records,), by a quantile or `MEAN` of a layer's neurons; None: as the run has it."""
+        for first, stored in zip(self.runs, self._sorted, strict=True):
+            bits = stored[layer or first["cnd_layer"] or list(stored)[-1]]
+            chosen = aggregation
+            if chosen is None:
+                chosen = MEAN if first["cnd_aggregation"] == "mean" else first["cnd_quantile"]
+            yield bits.mean(axis=1) if chosen == MEAN else sorted_quantile(bits, float(chosen))
+
+    def gaps(
+        self,
+        aggregation: float | str | None = None,
+        layer: str | None = None,
+        window: int | None = None,
+        patience: int | None = None,
+    ) -> np.ndarray:
+        """Gap of each run in points, shape (runs,), with what is named changed; NaN where CND keeps no record."""
+        described = zip(self.runs, self.signals(aggregation, layer), self._accuracies, strict=True)
+        return np.array(
+            [
+                gap_at_stop(signal, accuracy, window or int(run["window"]), patience or int(run["patience"]))
+                for run, signal, accuracy in described
+            ]
+        )
+
+
+def sorted_quantile(values: np.ndarray, quantile: float) -> np.ndarray:
+    """The quantile, interpolated linearly, of values sorted along the last axis; shape (n, m) gives (n,)."""
+    place = quantile * (values.shape[1] - 1)
+    low = int(place)
+    high = min(low + 1, values.shape[1] - 1)
+    return values[:, low] + (place - low) * (values[:, high] - values[:, low])
+
+
+def table(study: Study, folder: Path | str) -> pd.DataFrame:
+    """Gaps of CND with one choice changed at a time, on the same noises and seeds as the study.
+
+    Args:
+        study: with its variants; layers, aggregations, windows and patiences come from its stored divergences.
+        folder: holds the run folders.
+
+    Returns:
+        A row a choice and value: choice, value, runs compared (those that both ways stop), failed (those where the
+        change keeps no record), gap and its ends (points, mean over runs), difference to the study's on the same runs
+        and its ends; of the study itself the difference is 0.
+    """
+    stored = Divergences(study, folder)
+    rows = [*_stored_choices(stored), *_variants(study)] if stored.runs else list(_variants(study))
+    samples = [values[np.isfinite(values)] for row in rows for values in (row["gaps"], row["gaps"] - row["reference"])]
+    ends = intervals(samples).reshape(len(rows), 2, 2)
+    told = []
+    for i, row in enumerate(rows):
+        gaps, differences = samples[2 * i : 2 * i + 2]
+        told.append(
+            {
+                "choice": row["choice"],
+                "value": row["value"],
+                "runs": len(differences),
+                "failed": int(np.isnan(row["gaps"]).sum()),
+                "gap": gaps.mean() if len(gaps) else np.nan,
+                "gap_low": ends[i, 0, 0],
+                "gap_high": ends[i, 0, 1],
+                "difference": differences.mean() if len(differences) else np.nan,
+                "difference_low": ends[i, 1, 0],
+                "difference_high": ends[i, 1, 1],
+            }
+        )
+    return pd.DataFrame(told)
+
+
+def _stored_choices(stored: Divergences) -> Iterator[dict]:
+    reference = stored.gaps()
+    first = stored.runs[0]
+    yield _row("as in the study", "", reference, reference)
+    for value in (MEAN, *QUANTILES):
+        label = MEAN if value == MEAN else f"{100 * float(value):g}% quantile"
+        yield _row("aggregation over neurons", label, stored.gaps(value), reference)
+    if len(stored.layers) > 1:
+        for layer in stored.layers:
+            yield _row("layer", layer, stored.gaps(layer=layer), reference)
+    for window in WINDOWS:
+        if window <= first["epochs"] * first["records_per_epoch"]:
+            yield _row("window", f"{window} records", stored.gaps(window=window), reference)
+    for patience in PATIENCES:
+        yield _row("patience", f"{patience} records", stored.gaps(patience=patience), reference)
+
+
+def _variants(study: Study) -> Iterator[dict]:
+    reference = _gaps_of(study.runs)
+    for variant in sorted(study.variants, key=lambda variant: [*map(str, variant.changed.items())]):
+        if not variant.changed or "validation_share" in variant.changed:
+            continue
+        both = pd.concat([_gaps_of(variant.runs), reference], axis=1, keys=["variant", "study"], join="inner")
+        if len(both):
+            choice = ", ".join(parameter_name(name) for name in variant.changed)
+            value = ", ".join(str(value).replace("_", " ") for value in variant.changed.values())
+            yield _row(choice, value, both["variant"].to_numpy(), both["study"].to_numpy())
+
+
+def _gaps_of(runs: pd.DataFrame) -> pd.Series:
+    found = {}
+    for key, records in runs.groupby(SETTING_OF_A_RUN, observed=True):
+        first = records.iloc[0]
+        if "cnd" in first["criteria"].split(","):
+            signal, accuracy = records["cnd"].to_numpy(), records["test_accuracy"].to_numpy()
+            found[key] = gap_at_stop(signal, accuracy, int(first["window"]), int(first["patience"]))
+    return pd.Series(found, dtype=float)
+
+
+def _row(choice: str, value: str, gaps: np.ndarray, reference: np.ndarray) -> dict:
+    return {"choice": choice, "value": value, "gaps": gaps, "reference": reference}
+
+
+def heat_maps(stored: Divergences) -> dict[str, pd.DataFrame]:
+    """Mean gap of CND over runs, in points, as two choices change together: each table's rows and columns are named."""
+    pairs = {
+        "window × patience": [[stored.gaps(window=w, patience=p) for p in PATIENCES] for w in WINDOWS],
+        "window × quantile": [[stored.gaps(q, window=w) for q in QUANTILES] for w in WINDOWS],
+        "patience × quantile": [[stored.gaps(q, patience=p) for q in QUANTILES] for p in PATIENCES],
+    }
+    names = {"window": WINDOWS, "patience": PATIENCES, "quantile": [f"{100 * q:g}%" for q in QUANTILES]}
+    found = {}
+    for title, cells in pairs.items():
+        rows, columns = title.split(" × ")
+        found[title] = pd.DataFrame(_means(np.array(cells)), index=names[rows], columns=names[columns])
+        found[title].index.name, found[title].columns.name = rows, columns
+    return found
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """Means over the last axis of what is finite; NaN where nothing is."""
+    finite = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(finite, values, 0).sum(axis=-1) / finite.sum(axis=-1)
+
+
+def layer_signals(stored: Divergences) -> pd.DataFrame:
+    """CND of each stored layer over the epochs: a row a run, record and layer (noise, seed, record, layer, cnd)."""
+    rows = []
+    for layer in stored.layers:
+        for run, signal in zip(stored.runs, stored.signals(layer=layer), strict=True):
+            about = {"noise": noise_name(run["noise"], run["noise_rate"]), "seed": run["seed"], "layer": layer}
+            epochs = np.arange(1, len(signal) + 1) / run["records_per_epoch"]
+            rows.append(pd.DataFrame(about | {"epoch": epochs, "cnd": signal}))
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["noise", "seed", "layer", "epoch"])

@@ -1,0 +1,154 @@
+"""Sentences of the report around its numbers, so that no text outlives the results that it tells of."""
+
+import pandas as pd
+
+from lib.criteria import CRITERIA, END, LABELS, ORACLE
+from lib.naming import noise_name
+from lib.results import Result, Results
+from lib.statistics import LEVEL, Friedman
+
+
+def number(count: int, what: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def listed(names: list[str]) -> str:
+    """Names joined by commas and "and"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def abstract(results: Results, across: Friedman) -> str:
+    """What was done and what came out."""
+    settings = sum(len(result.summary.groupby(["noise", "noise_rate"])) for result in results.studies)
+    told = (
+        f"We train networks to the end on {listed([result.study.title for result in results.studies])}, "
+        f"{number(results.runs['run'].nunique(), 'run')} in {number(settings, 'setting')} of label noise, and ask "
+        f"afterwards where each criterion would have stopped. "
+    )
+    return told + ranking(across) + " " + cost(results)
+
+
+def ranking(across: Friedman) -> str:
+    """What the average ranks across settings say."""
+    if not across.ranks:
+        return "No criterion was recorded in every setting, so that none can be ranked across them."
+    order = sorted(across.ranks.items(), key=lambda item: item[1])
+    ranked = listed([f"{LABELS[name]} ({rank:.2f})" for name, rank in order])
+    told = f"Average ranks of the gap to the oracle over {number(across.blocks, 'setting')}, 1 the best, are {ranked}"
+    if pd.isna(across.p_value):
+        return f"{told}; too little to be tested."
+    if not across.significant:
+        return f"{told}; these differences are not significant (Friedman p = {across.p_value:.2g})."
+    test = f"Friedman p = {across.p_value:.2g}, critical difference {across.critical_difference:.2f}"
+    return f"{told}; the criteria differ ({test})."
+
+
+def cost(results: Results) -> str:
+    """What not stopping costs, and what CND costs, in the study where most is at stake."""
+    worst = max(results.studies, key=lambda result: _mean_gaps(result).get(END, 0.0))
+    gaps = _mean_gaps(worst)
+    best = min((name for name in gaps.index if name in CRITERIA), key=gaps.get, default=None)
+    told = f"Training to the end costs up to {gaps[END]:.1f} points (mean over the settings of {worst.study.title})"
+    if best is None:
+        return f"{told}."
+    cnd = f"; CND leaves {gaps['cnd']:.1f}" if "cnd" in gaps and best != "cnd" else ""
+    return f"{told}; the best criterion there, {LABELS[best]}, leaves {gaps[best]:.1f}{cnd}."
+
+
+def _mean_gaps(result: Result) -> pd.Series:
+    return result.summary.groupby("criterion", observed=True)["gap_mean"].mean()
+
+
+def findings(result: Result) -> str:
+    """What a study shows: mean gaps, where criteria differ, who wins, who fails."""
+    gaps, summary = _mean_gaps(result), result.summary
+    shown = listed([f"{LABELS[name]} {gaps[name]:.1f}" for name in LABELS if name in gaps and name != ORACLE])
+    told = f"Points below the oracle, averaged over the settings: {shown}. "
+    tests = summary.groupby(["noise", "noise_rate"], observed=True).first()
+    significant = tests[tests["friedman_p"] < LEVEL]
+    untested = int(tests["friedman_p"].isna().sum())
+    if untested == len(tests):
+        told += "With so few seeds no difference can be tested. "
+    else:
+        tested = number(len(tests) - untested, "tested setting")
+        told += f"Criteria differ in {len(significant)} of {tested} (Friedman, p < {LEVEL})"
+        won = summary[summary["winner"]]
+        counts = won["criterion"].value_counts()
+        told += (
+            f"; best ranked there: {listed([f'{LABELS[name]} ({count})' for name, count in counts.items()])}. "
+            if len(won)
+            else ". "
+        )
+    failed = summary[summary["failed"] > 0]
+    if len(failed):
+        cases = [
+            f"{LABELS[row['criterion']]} in {noise_name(row['noise'], row['noise_rate'])} ({row['failed']} of "
+            f"{row['runs'] + row['failed']} runs)"
+            for _, row in failed.iterrows()
+        ]
+        told += f"No record could be chosen by {listed(cases)}. "
+    return told.strip()
+
+
+def fewest_seeds(results: Results) -> int:
+    """The smallest number of seeds of any setting."""
+    counts = [
+        (result.summary["runs"] + result.summary["failed"])
+        .groupby([result.summary["noise"], result.summary["noise_rate"]])
+        .max()
+        for result in results.studies
+    ]
+    return int(pd.concat(counts).min())
+
+
+def data_limits(results: Results) -> list[str]:
+    """Which studies come from re-encoded or reduced data, or from elsewhere; a line each."""
+    told = []
+    for result in results.studies:
+        for source in dict.fromkeys(result.study.runs["source"].astype(str)):
+            if any(word in source for word in ("re-encoded", "reduced:", "imported")):
+                told.append(f"**{result.study.title}**: {source}.")
+    return told
+
+
+def not_asked(results: Results) -> list[str]:
+    """What the runs that are there cannot show, in words."""
+    told = []
+    kinds = {noise for result in results.studies for noise in result.study.runs["noise"].unique()}
+    human = kinds - {"none", "symmetric", "pair", "instance"}
+    absent = [kind for kind in ("symmetric", "pair", "instance") if kind not in kinds] + ([] if human else ["human"])
+    if absent:
+        told.append(f"No run has {listed(absent)} noise.")
+    rates = [
+        result.study.runs.loc[result.study.runs["noise"] == "symmetric", "noise_rate"].max()
+        for result in results.studies
+    ]
+    highest = max((rate for rate in rates if pd.notna(rate)), default=0)
+    if highest < 0.9:
+        told.append(f"The highest rate of symmetric noise is {100 * highest:g}%.")
+    variants = [set(variant.changed) for result in results.studies for variant in result.study.variants]
+    if {"validation_share"} not in variants:
+        told.append("No baseline on held-out data was run (slurm/digits_validation.yaml).")
+    if not any(changed and changed != {"validation_share"} for changed in variants):
+        told.append("No estimator, filter, weights or bins but the study's own were run (slurm/digits_ablations.yaml).")
+    return told
+
+
+def high_rates(result: Result) -> str:
+    """From which rate of symmetric noise on CND no longer follows test accuracy, and what is lost there."""
+    cnd = result.summary[(result.summary["noise"] == "symmetric") & (result.summary["criterion"] == "cnd")]
+    rows = cnd.set_index("noise_rate")
+    if len(rows) < 2:
+        return ""
+    following = ", ".join(f"{100 * rate:g}%: {tau:.2f}" for rate, tau in rows["kendall_mean"].items())
+    gaps = ", ".join(f"{100 * rate:g}%: {gap:.1f}" for rate, gap in rows["gap_mean"].items())
+    classes = (
+        ""
+        if rows.index.max() < 0.9
+        else (
+            " At 90% of ten classes the right label is given as often as any other: labels tell nothing, and there is "
+            "nothing to be learned that a criterion could find."
+        )
+    )
+    return f"Kendall's τ of CND with test accuracy by rate: {following}; points below the oracle: {gaps}.{classes}"

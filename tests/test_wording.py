@@ -1,0 +1,102 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from lib import wording
+from lib.results import results
+from lib.statistics import Friedman
+
+
+@pytest.fixture(scope="module")
+def found(study_folder):
+    return results(study_folder)
+
+
+@pytest.fixture
+def result(found):
+    return found.studies[0]
+
+
+def changed(found, **columns):
+    """Results whose summary has other values."""
+    one = dataclasses.replace(found.studies[0], summary=found.studies[0].summary.assign(**columns))
+    return dataclasses.replace(found, studies=[one])
+
+
+def test_numbers_in_the_abstract_are_those_of_the_results(found):
+    text = wording.abstract(found, found.across())
+    assert "on Digits, 7 runs in 2 settings" in text
+    end = found.studies[0].summary.query("criterion == 'end'")["gap_mean"].mean()
+    assert f"Training to the end costs up to {end:.1f} points" in text
+
+
+@pytest.mark.parametrize(
+    ("across", "said"),
+    [
+        (Friedman(np.nan, np.nan, 0), "No criterion was recorded in every setting"),
+        (
+            Friedman(np.nan, np.nan, 1, {"cnd": 1.0}),
+            "over 1 setting, 1 the best, are CND (1.00); too little to be tested.",
+        ),
+        (Friedman(1.0, 0.4, 9, {"cnd": 1.0, "end": 2.0}), "not significant (Friedman p = 0.4)"),
+        (
+            Friedman(9.0, 0.01, 9, {"cnd": 2.0, "prediction_changes": 1.0}),
+            "PC (1.00) and CND (2.00); the criteria differ",
+        ),
+    ],
+)
+def test_ranks_are_told_as_far_as_they_go(across, said):
+    assert said in wording.ranking(across)
+
+
+def test_findings_name_winners_and_failures(found, result):
+    few = wording.findings(changed(found, friedman_p=np.nan).studies[0])
+    assert "With so few seeds no difference can be tested." in few
+    won = changed(found, friedman_p=0.01, winner=result.summary["criterion"] == "prediction_changes").studies[0]
+    assert (
+        "Criteria differ in 2 of 2 tested settings (Friedman, p < 0.05); best ranked there: PC (2)."
+        in wording.findings(won)
+    )
+    failed = changed(found, failed=(result.summary["criterion"] == "cnd").astype(int)).studies[0]
+    assert "No record could be chosen by CND in symmetric 20% (1 of 3 runs)" in wording.findings(failed)
+
+
+def test_what_is_missing_is_said(found, runs_folder):
+    told = " ".join(wording.not_asked(found))
+    assert "No run has pair, instance and human noise." in told
+    assert "The highest rate of symmetric noise is 40%." in told
+    assert "digits_ablations" not in told  # such a variant is there
+    assert "digits_validation" not in told
+    other = " ".join(wording.not_asked(results(runs_folder)))
+    assert "digits_ablations" in other
+    assert "digits_validation" in other
+
+
+def test_reduced_and_re_encoded_data_are_named(found, result):
+    assert wording.data_limits(found) == []
+    runs = result.study.runs.assign(source="CIFAR-10, images re-encoded: not the official pixels")
+    study = dataclasses.replace(result.study, runs=runs)
+    reduced = dataclasses.replace(found, studies=[dataclasses.replace(result, study=study)])
+    assert wording.data_limits(reduced) == ["**Digits**: CIFAR-10, images re-encoded: not the official pixels."]
+
+
+def test_high_rates_are_told_by_their_numbers(result):
+    cnd = result.summary.query("criterion == 'cnd'")
+    text = wording.high_rates(result)
+    assert f"20%: {cnd['gap_mean'].iloc[0]:.1f}, 40%: {cnd['gap_mean'].iloc[1]:.1f}" in text
+    assert "tell nothing" not in text
+    one = dataclasses.replace(result, summary=result.summary[result.summary["noise_rate"] == 0.2])
+    assert wording.high_rates(one) == ""
+    high = dataclasses.replace(result, summary=result.summary.assign(noise_rate=result.summary["noise_rate"] + 0.5))
+    assert "labels tell nothing" in wording.high_rates(high)
+
+
+def test_lists_and_counts():
+    assert [wording.listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
+    assert (wording.number(1, "run"), wording.number(1200, "run")) == ("1 run", "1,200 runs")
