@@ -30,21 +30,21 @@ def gap_at_stop(signal: np.ndarray, accuracy: np.ndarray, window: int, patience:
 
 
 class Divergences:
-    """The stored divergences of every run of a study, each layer sorted over its neurons so that quantiles are cheap.
+    """The stored divergences of runs, each layer sorted over its neurons so that quantiles are cheap.
 
     Args:
-        study: whose runs, where they store divergences, are read; the others are left out.
+        runs: table of `lib.runs.load`; runs that store no divergences are left out.
         folder: holds the run folders; relative paths start at the project root.
 
     Attributes:
         runs: description of each run: noise, noise_rate, seed, window, patience, quantile, layer, layers, accuracy.
     """
 
-    def __init__(self, study: Study, folder: Path | str):
+    def __init__(self, runs: pd.DataFrame, folder: Path | str):
         self.runs: list[pd.Series] = []
         self._sorted: list[dict[str, np.ndarray]] = []
         self._accuracies: list[np.ndarray] = []
-        for name, records in study.runs.groupby("run", sort=True, observed=True):
+        for name, records in runs.groupby("run", sort=True, observed=True):
             first = records.iloc[0]
             if "cnd" not in first["criteria"].split(","):
                 continue
@@ -89,6 +89,12 @@ class Divergences:
         )
 
 
+def runs_with_layers(study: Study) -> pd.DataFrame:
+    """The runs of a study that store several layers, or those that repeat its trainings to store them."""
+    trained_alike = [study.runs, *(variant.runs for variant in study.variants if not variant.changed)]
+    return next((runs for runs in trained_alike if runs["cnd_stored_layers"].iloc[0]), study.runs)
+
+
 def sorted_quantile(values: np.ndarray, quantile: float) -> np.ndarray:
     """The quantile, interpolated linearly, of values sorted along the last axis; shape (n, m) gives (n,)."""
     place = quantile * (values.shape[1] - 1)
@@ -109,8 +115,8 @@ def table(study: Study, folder: Path | str) -> pd.DataFrame:
         change keeps no record), gap and its ends (points, mean over runs), difference to the study's on the same runs
         and its ends; of the study itself the difference is 0.
     """
-    stored = Divergences(study, folder)
-    rows = [*_stored_choices(stored), *_variants(study)] if stored.runs else list(_variants(study))
+    stored, layered = (Divergences(runs, folder) for runs in (study.runs, runs_with_layers(study)))
+    rows = [*_stored_choices(stored), *_layers(layered), *_variants(study)]
     samples = [values[np.isfinite(values)] for row in rows for values in (row["gaps"], row["gaps"] - row["reference"])]
     ends = intervals(samples).reshape(len(rows), 2, 2)
     told = []
@@ -134,20 +140,26 @@ def table(study: Study, folder: Path | str) -> pd.DataFrame:
 
 
 def _stored_choices(stored: Divergences) -> Iterator[dict]:
+    if not stored.runs:
+        return
     reference = stored.gaps()
     first = stored.runs[0]
     yield _row("as in the study", "", reference, reference)
     for value in (MEAN, *QUANTILES):
         label = MEAN if value == MEAN else f"{100 * float(value):g}% quantile"
         yield _row("aggregation over neurons", label, stored.gaps(value), reference)
-    if len(stored.layers) > 1:
-        for layer in stored.layers:
-            yield _row("layer", layer, stored.gaps(layer=layer), reference)
     for window in WINDOWS:
         if window <= first["epochs"] * first["records_per_epoch"]:
             yield _row("window", f"{window} records", stored.gaps(window=window), reference)
     for patience in PATIENCES:
         yield _row("patience", f"{patience} records", stored.gaps(patience=patience), reference)
+
+
+def _layers(stored: Divergences) -> Iterator[dict]:
+    if len(stored.layers) > 1:
+        reference = stored.gaps()
+        for layer in stored.layers:
+            yield _row("layer", layer, stored.gaps(layer=layer), reference)
 
 
 def _variants(study: Study) -> Iterator[dict]:

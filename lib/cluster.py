@@ -119,7 +119,7 @@ def submit(grid: Path, tasks: Sequence[Task], cluster: Cluster, options: str = "
         stem = f"{grid.stem}-{datetime.now():%Y%m%d-%H%M%S-%f}"
         further, submitted = shlex.split(options), []
         arrays = []
-        for number, part in enumerate(_pieces(missing, cluster.pack * _largest_array())):
+        for number, part in enumerate(_arrays(missing, cluster.pack * _largest_array())):
             file = jobs / f"{stem}-{number}.json"
             write_tasks(file, part)
             arrays.append((file, part))
@@ -206,6 +206,12 @@ def run_task(tasks: Sequence[Task], pack: int, index: int) -> int:
     if outcome.signal:
         return STOPPED
     return 1 if outcome.failures else 0
+
+
+def _arrays(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:
+    """The tasks of each array job: no run that needs no GPU waits for one."""
+    for gpu in (True, False):
+        yield from _pieces([task for task in tasks if task.experiment.device.startswith("cuda") == gpu], size)
 
 
 def _pieces(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:

@@ -94,7 +94,8 @@ def _repeated(column: pd.Series, counts: list[int]) -> np.ndarray | pd.Categoric
     if pd.api.types.is_numeric_dtype(column):
         return np.repeat(column.to_numpy(), counts)
     codes, texts = pd.factorize(column, sort=True)
-    return pd.Categorical.from_codes(np.repeat(codes, counts), texts)
+    smallest = codes.astype(np.min_scalar_type(-len(texts)))
+    return pd.Categorical.from_codes(np.repeat(smallest, counts), texts)
 
 
 def _read_cache(root: Path) -> dict[str, tuple[list, Contents]]:

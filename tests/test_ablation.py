@@ -10,7 +10,7 @@ from lib.ablation import Divergences, gap_at_stop, sorted_quantile
 from lib.criteria import stops
 from lib.run_folder import ARGS
 from lib.stopping import select_record
-from lib.studies import studies
+from lib.studies import Study, Variant, studies
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def study(study_folder):
 
 @pytest.fixture(scope="module")
 def stored(study, study_folder):
-    return Divergences(study, study_folder)
+    return Divergences(study.runs, study_folder)
 
 
 @given(
@@ -69,7 +69,9 @@ def test_the_table_compares_with_the_study_on_the_same_runs(study, study_folder)
     assert table.loc[("window", "2 records"), "difference"] == 0
     assert ("window", "8 records") not in table.index  # longer than the runs
     assert table.loc[("CND bins", "10"), "runs"] == 1
-    assert {value for choice, value in table.index if choice == "layer"} == set(Divergences(study, study_folder).layers)
+    assert {value for choice, value in table.index if choice == "layer"} == set(
+        Divergences(study.runs, study_folder).layers
+    )
     assert not any("validation" in choice for choice, _ in table.index)
 
 
@@ -91,3 +93,11 @@ def test_layer_signals_are_named_by_noise_and_epoch(stored):
     assert set(table["layer"]) == set(stored.layers)
     assert set(table["noise"]) == {"symmetric 20%", "symmetric 40%"}
     assert table.groupby(["noise", "seed", "layer"])["epoch"].apply(list).iloc[0] == [1, 2, 3, 4]
+
+
+def test_layers_come_from_runs_that_repeat_trainings_where_the_study_stores_one(study):
+    one = study.runs.assign(cnd_stored_layers="")
+    repeated = Variant({}, study.runs.query("seed == 0"))
+    assert len(ablation.runs_with_layers(Study("digits", one, [repeated]))) == len(repeated.runs)
+    assert ablation.runs_with_layers(Study("digits", one, [])) is one
+    assert ablation.runs_with_layers(study) is study.runs

@@ -40,7 +40,7 @@ def test_without_a_test_there_are_ranks_and_no_bars():
 
 
 def test_heat_maps_share_a_scale_and_show_numbers(study, study_folder):
-    maps = ablation.heat_maps(ablation.Divergences(study, study_folder))
+    maps = ablation.heat_maps(ablation.Divergences(study.runs, study_folder))
     figure = diagrams.heat_maps(maps)
     meshes = [axis.collections[0] for axis in figure.axes[:3]]
     assert len({mesh.get_clim() for mesh in meshes}) == 1
@@ -51,7 +51,7 @@ def test_heat_maps_share_a_scale_and_show_numbers(study, study_folder):
 
 
 def test_layers_have_a_line_each(study, study_folder):
-    stored = ablation.Divergences(study, study_folder)
+    stored = ablation.Divergences(study.runs, study_folder)
     figure = diagrams.layers(ablation.layer_signals(stored), study.runs)
     entries = [text.get_text() for text in figure.legends[0].get_texts()]
     assert entries == [*(f"Layer {name}" for name in stored.layers), "Test accuracy (0 to 1)"]

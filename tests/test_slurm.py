@@ -259,6 +259,12 @@ def test_a_gpu_is_asked_for_where_runs_need_one():
     assert not any("gres" in option for option in settings.options(tasks["small"]))
 
 
+def test_runs_that_need_no_gpu_are_an_array_of_their_own():
+    tasks = [*read(ROOT / "slurm" / "cifar10.yaml")[:3], *read(ROOT / "slurm" / "small.yaml")[:5]]
+    arrays = [[task.experiment.device for task in part] for part in cluster._arrays(tasks, 4)]
+    assert arrays == [["cuda"] * 3, ["cpu"] * 4, ["cpu"]]
+
+
 def test_packed_runs_share_out_the_gpus(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
