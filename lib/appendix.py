@@ -31,6 +31,8 @@ def setup(studies: Iterable[Study]) -> pd.DataFrame:
 def common(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split a table of `setup`: parameters in which studies differ, and (parameter, value) of those that all share."""
     values = table.drop(columns="Parameter")
+    if values.shape[1] == 1:
+        return table, table[:0]
     same = values.nunique(axis=1) == 1
     shared = pd.DataFrame({"Parameter": table.loc[same, "Parameter"], "Value": values[same].iloc[:, 0]})
     return table[~same], shared

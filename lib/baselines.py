@@ -3,6 +3,7 @@
 import pandas as pd
 
 from lib.criteria import CRITERIA, END, ORACLE, stops
+from lib.naming import noise_order
 from lib.statistics import intervals
 from lib.studies import SETTING_OF_A_RUN, Study
 
@@ -40,10 +41,10 @@ def table(study: Study) -> pd.DataFrame:
     everything["gap"] = 100 * (oracle - everything["test_accuracy"])
     everything["test_accuracy"] *= 100
     told = _over_seeds(everything)
-    order = [*_BESIDE[:-1], *HELD_OUT, ORACLE]
+    places = {"criterion": [*_BESIDE[:-1], *HELD_OUT, ORACLE].index, "noise": noise_order}
     return told.sort_values(
         ["held_out", "criterion", "noise", "noise_rate"],
-        key=lambda column: column.map(order.index) if column.name == "criterion" else column,
+        key=lambda column: column.map(places[column.name]) if column.name in places else column,
         ignore_index=True,
     )
 

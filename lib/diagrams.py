@@ -148,8 +148,9 @@ def high_rates(runs: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         contrast.plot(
             100 * shape["noise_rate"], shape[column], line, marker="o", ms=3, color=COLOURS["cnd"], label=label
         )
-    contrast.set(title="What is left of CND", xlabel="Noise rate (%)", ylabel="Bits")
-    contrast.legend()
+    contrast.set(title="The shape of CND", xlabel="Noise rate (%)", ylabel="Bits")
+    contrast.set_ylim(0, 1.45 * contrast.get_ylim()[1])
+    contrast.legend(loc="upper left")
     return figure
 
 
@@ -161,12 +162,14 @@ def cnd_shape(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row a rate: noise_rate; peak, the highest smoothed value; fall, from there to the last one; jitter, the
-        standard deviation of a record about its trend (of differences between records, over the root of 2).
+        standard deviation of a record about its trend (of differences between records, over the root of 2); at_once,
+        the share of runs whose first smoothed value is the highest, so that CND falls from its start.
     """
     rows = []
     for (rate, _), run in runs[runs["noise"] == "symmetric"].groupby(["noise_rate", "seed"], observed=True):
         smoothed = smooth(run["cnd"], int(run["window"].iloc[0]))
         peak, jitter = np.nanmax(smoothed), np.nanstd(np.diff(run["cnd"]), ddof=1) / np.sqrt(2)
         rows.append({"noise_rate": rate, "peak": peak, "fall": peak - smoothed[-1], "jitter": jitter})
-    columns = ["noise_rate", "peak", "fall", "jitter"]
+        rows[-1]["at_once"] = float(smoothed[np.isfinite(smoothed)][0] == peak)
+    columns = ["noise_rate", "peak", "fall", "jitter", "at_once"]
     return pd.DataFrame(rows, columns=columns).groupby("noise_rate", as_index=False).mean()

@@ -1,5 +1,6 @@
 """Figures of the paper in one style: the same colour for the same criterion everywhere."""
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -8,29 +9,33 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import typst
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from scipy.stats import gaussian_kde
 
 from lib.criteria import CRITERIA, LABELS, ORACLE
-from lib.naming import noise_name
+from lib.naming import noise_name, noise_order
 from lib.provenance import Provenance
 from lib.stopping import smooth
 
 _PALETTE = sns.color_palette("colorblind")
-_DARKER = [tuple(0.6 * part for part in colour) for colour in _PALETTE]
-COLOURS: dict[str, tuple] = dict(zip(CRITERIA, [*_PALETTE, *_DARKER], strict=False))
-"""Colour of each criterion, distinct for colour-blind readers too; the later ones are darker, and differ in markers."""
+# Without light grey and yellow, which fade on white.
+_READABLE = [colour for i, colour in enumerate(_PALETTE) if i not in (7, 8)]
+_DARKER = [tuple(0.6 * part for part in colour) for colour in (*_READABLE, _PALETTE[8])]
+COLOURS: dict[str, tuple] = dict(zip(CRITERIA, [*_READABLE, *_DARKER], strict=True))
+"""Colour of each criterion, distinct for colour-blind readers too; the later ones are darker, and differ in "
+"markers."""
 MARKERS = dict(zip(CRITERIA, "osD^vPX<>phHd8o*s", strict=True))
 TEST_COLOUR = "0.25"
 WIDTH = 6.9
 """Of a figure in inches: the text of a page, so that letters are as large in print as they are set here."""
+_DOTS = 200  # of a PNG, per inch
 PANELS = 5
 """Settings side by side at most."""
-_KINDS = ["none", "symmetric", "pair", "instance"]
 _STYLE = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -65,21 +70,29 @@ def save(figure: Figure, folder: Path, name: str, provenance: Provenance) -> lis
     The same figure of the same provenance gives the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    about = provenance.text()
-    metadata = {
-        ".svg": {"Title": name, "Description": about, "Source": provenance.source, "Date": None},
-        ".pdf": {"Title": name, "Subject": about, "CreationDate": None, "ModDate": None},
-        ".png": {"Title": name, "Description": about, "Source": provenance.source},
-    }
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once for all files
-    figure.set_dpi(200)
-    paths = [folder / f"{name}{suffix}" for suffix in metadata]
-    # Not `savefig`, which draws once more for each file.
-    FigureCanvasAgg(figure).print_png(paths[2], metadata=metadata[".png"])
-    FigureCanvasSVG(figure).print_svg(paths[0], metadata=metadata[".svg"])
-    FigureCanvasPdf(figure).print_pdf(paths[1], metadata=metadata[".pdf"])
-    return paths
+    svg, pdf, png = (folder / f"{name}{suffix}" for suffix in (".svg", ".pdf", ".png"))
+    if figure.get_layout_engine():
+        figure.get_layout_engine().execute(figure)
+        figure.set_layout_engine("none")
+    # Drawn once: drawing takes matplotlib seconds where a figure has many panels.
+    about = {"Title": name, "Description": provenance.text(), "Source": provenance.source, "Date": None}
+    FigureCanvasSVG(figure).print_svg(svg, metadata=about)
+    document = f"title: {json.dumps(name)}, description: {json.dumps(provenance.text())}, date: none"
+    page = f'#set document({document})\n#set page(width: auto, height: auto, margin: 0pt)\n#image("{name}.svg")'
+    for path in (pdf, png):
+        content = typst.compile(page.encode(), root=folder, format=path.suffix[1:], ppi=_DOTS)
+        path.write_bytes(content)
+    _describe(png, about)
+    return [svg, pdf, png]
+
+
+def _describe(png: Path, about: dict[str, str | None]) -> None:
+    text = PngInfo()
+    for key, value in about.items():
+        if value:
+            text.add_itxt(key, value)
+    with Image.open(png) as image:
+        image.save(png, pnginfo=text)
 
 
 def settings(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -88,7 +101,7 @@ def settings(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
     def order(group: tuple) -> tuple:
         (noise, rate), _ = group
-        return _KINDS.index(noise) if noise in _KINDS else len(_KINDS), noise, rate
+        return noise_order(noise), noise, rate
 
     return [(noise_name(*key), panel) for key, panel in sorted(groups, key=order)]
 
@@ -143,6 +156,7 @@ def signals(runs: pd.DataFrame, stops: pd.DataFrame) -> Figure:
         sharex="col",
         squeeze=False,
         height_ratios=[1.6] + [1] * len(names),
+        layout="none",
     )
     for column, (noise, panel) in zip(grid.T, shown, strict=True):
         run_stops = stops[stops["run"] == panel["run"].iloc[0]].set_index("criterion")
@@ -159,11 +173,31 @@ def signals(runs: pd.DataFrame, stops: pd.DataFrame) -> Figure:
     grid[0, 0].set_ylabel("Test acc.")
     for axis, name in zip(grid[1:, 0], names, strict=True):
         axis.set_ylabel(f"{LABELS[name]}\n({CRITERIA[name].unit})", fontsize=7)
+        axis.tick_params(labelsize=6)
     seeds = sorted({panel["seed"].iloc[0] for _, panel in shown})
-    figure.supxlabel(f"Epoch (seed {', '.join(map(str, seeds))})", fontsize=8)
-    figure.align_ylabels(grid[:, 0])
-    legend_above(figure, grid[0])
+    figure.text(
+        0.5, 0.05 / figure.get_figheight(), f"Epoch (seed {', '.join(map(str, seeds))})", ha="center", va="bottom"
+    )
+    _lay_out(figure, grid, legend_above(figure, grid[0]))
     return figure
+
+
+def _lay_out(figure: Figure, grid: np.ndarray, above: float) -> None:
+    """Place many panels in inches; measuring every label of them, as layout engines do, takes seconds."""
+    (width, height), columns, rows = figure.get_size_inches(), grid.shape[1], grid.shape[0]
+    left, right, bottom, top, between, gap = 0.75, 0.08, 0.42, above + 0.22, 0.36, 0.1
+    panel = (width - left - right - between * (columns - 1)) / columns
+    mean_height = (height - bottom - top - gap * (rows - 1)) / rows
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        wspace=between / panel,
+        hspace=gap / mean_height,
+    )
+    for axis in grid[:, 0]:
+        axis.yaxis.set_label_coords(-0.42 / panel, 0.5)
 
 
 def gaps(summary: pd.DataFrame) -> Figure:
@@ -176,7 +210,9 @@ def gaps(summary: pd.DataFrame) -> Figure:
     kinds: dict[str, list[tuple[str, pd.DataFrame]]] = {}
     for name, rows in shown:
         noise = rows["noise"].iloc[0]
-        kind = {"none": "clean labels"}.get(noise, noise if noise in _KINDS else "human labels")
+        kind = {"none": "clean labels"}.get(
+            noise, noise if noise_order(noise) < noise_order("human") else "human labels"
+        )
         kinds.setdefault(kind, []).append((name, rows))
     names = [name for name in LABELS if name != ORACLE and name in set(summary["criterion"])]
     figure, axes = plt.subplots(
@@ -194,7 +230,8 @@ def gaps(summary: pd.DataFrame) -> Figure:
             x = np.array(present) + (i - (len(names) - 1) / 2) * 0.7 / len(names)
             mean, low, high = (rows[f"gap_{part}"].to_numpy() for part in ("mean", "low", "high"))
             ends = np.nan_to_num([mean - low, high - mean]).clip(min=0)
-            look = {"color": COLOURS.get(name, "0.6"), "marker": MARKERS.get(name, "_"), "ms": 4, "lw": 0.8}
+            look = {"color": COLOURS.get(name, "0.6"), "marker": MARKERS.get(name, "_"), "ms": 4, "ls": "none"}
+            axis.plot(x, mean, color=look["color"], lw=0.8, alpha=0.3)
             axis.errorbar(x, mean, ends, label=LABELS[name], elinewidth=0.8, **look)
         human = kind == "human labels"
         labels = [name if human else f"{100 * rows['noise_rate'].iloc[0]:g}%" for name, rows in of_kind]
@@ -277,12 +314,17 @@ def panels(count: int, height: float = 1.5) -> tuple[Figure, list[Axes]]:
     return figure, list(axes.flat[:count])
 
 
-def legend_above(figure: Figure, axes: Iterable[Axes]) -> None:
-    """One legend above the whole figure with each label of the axes once, in as few rows as there is room for."""
+def legend_above(figure: Figure, axes: Iterable[Axes]) -> float:
+    """One legend above the whole figure with each label of the axes once, in as few rows as there is room for.
+
+    Returns its height in inches.
+    """
     entries = {}
     for axis in axes:
         entries |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     points = figure.get_figwidth() * 72
     widest = max(len(label) for label in entries) * 3.8 + 30  # points of an entry at the legend's font size
     columns = max(1, min(len(entries), int(points // widest)))
-    figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
+    place = "outside upper center" if figure.get_layout_engine() else "upper center"
+    figure.legend(entries.values(), entries.keys(), loc=place, ncols=columns)
+    return 0.17 * -(-len(entries) // columns) + 0.08

@@ -38,6 +38,12 @@ def noise_name(noise: str, rate: float) -> str:
     return _HUMAN.get(noise) or f"{noise} {100 * rate:g}%"
 
 
+def noise_order(noise: str) -> int:
+    """Place of a kind of noise in tables and figures: clean labels, synthetic kinds, human labels."""
+    kinds = ["none", "symmetric", "pair", "instance"]
+    return kinds.index(noise) if noise in kinds else len(kinds)
+
+
 def parameter_name(parameter: str) -> str:
     """How tables and figures call a parameter of a run."""
     return parameter.replace("_", " ").replace("cnd", "CND")

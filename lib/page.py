@@ -85,9 +85,10 @@ class Page:
             items = "".join(_item(name, self._shown[name]) for name in names)
             source = escape(self._shown[names[0]].source)
             listed = " ".join(f"<code>{escape(run)}</code>" for run in runs)
-            count = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
-            told = f"<details><summary>{count}</summary><p>{listed}</p></details>" if runs else ""
-            parts.append(f"<p>Data: {source}.</p>{told}<ul>{items}</ul>")
+            count = f"Runs: {len(runs)}. " if runs else ""
+            # On paper a thousand names would be twenty pages.
+            names_of_runs = f'<details class="screen"><summary>Their names</summary><p>{listed}</p></details>'
+            parts.append(f"<p>{count}Data: {source}.</p>{names_of_runs if runs else ''}<ul>{items}</ul>")
         return HTML("".join(parts))
 
 

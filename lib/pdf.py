@@ -35,7 +35,7 @@ def write(html: Path, pdf: Path) -> None:
     """Set a report as PDF; the same HTML gives the same bytes on every machine.
 
     Title, authors, date (YYYY-MM-DD) and keywords are those of `<title>` and `<meta name="author">` (one each), `date`
-    and `keywords` (with commas between them). The first `<h1>` is the title that is printed.
+    and `keywords` (with commas between them). The first `<h1>` is the title printed. Class "screen" is left out.
 
     Args:
         html: the report in one file; its images are data URIs, SVG or PNG.
@@ -205,7 +205,8 @@ class _Page:
         return f"anchor({_literal(name)});\n"
 
     def _node(self, node: PageElement, text: Callable[[str], str]) -> str:
-        if isinstance(node, PreformattedString) or node.name in _UNSEEN:
+        on_screen_only = isinstance(node, Tag) and "screen" in node.get("class", ())
+        if isinstance(node, PreformattedString) or node.name in _UNSEEN or on_screen_only:
             return ""
         if isinstance(node, NavigableString):
             return text(node)

@@ -1,5 +1,6 @@
 """What tables, figures and the report are made of: every study of a runs folder with its stops and statistics."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,9 @@ class Results:
 
 def results(folder: Path | str) -> Results:
     """Load and analyse a runs folder; relative paths start at the project root."""
-    table = runs.load(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what was skipped is told by `Results.skipped`
+        table = runs.load(folder)
     found = []
     for study in studies(table):
         chosen = stops(study.runs)

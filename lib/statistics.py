@@ -13,6 +13,7 @@ import pandas as pd
 import scipy.stats
 
 from lib.criteria import CRITERIA, LABELS, SETTING
+from lib.naming import noise_order
 from lib.stopping import smooth
 
 LEVEL = 0.05
@@ -244,10 +245,10 @@ def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASEL
         row |= {"rank": test.ranks.get(row["criterion"], math.nan), "winner": row["criterion"] in test.winners}
         row["holm_p"] = test.against_baseline.get(row["criterion"], math.nan)
         row |= {"friedman_p": test.p_value, "blocks": test.blocks, "note": test.note}
-    order = {name: position for position, name in enumerate(LABELS)}
-    table = pd.DataFrame(rows)
-    return table.sort_values(
+    places = {"criterion": {name: place for place, name in enumerate(LABELS)}.get, "noise": noise_order}
+    return pd.DataFrame(rows).sort_values(
         [*SETTING, "criterion"],
-        key=lambda column: column.map(order) if column.name == "criterion" else column,
+        key=lambda column: column.map(places[column.name]) if column.name in places else column,
+        kind="stable",
         ignore_index=True,
     )

@@ -41,7 +41,7 @@ def criteria(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
 def gaps(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
     """Gaps of one study at a glance: a row a noise, a column a criterion."""
     rows = []
-    for (noise, rate), setting in summary[summary["criterion"] != ORACLE].groupby(["noise", "noise_rate"], sort=True):
+    for (noise, rate), setting in summary[summary["criterion"] != ORACLE].groupby(["noise", "noise_rate"], sort=False):
         cells = {form.text(LABELS[row["criterion"]]): _cell(row, "gap", 1, form) for _, row in setting.iterrows()}
         p = setting["friedman_p"].iloc[0]
         rows.append({"Noise": form.text(noise_name(noise, rate)), **cells, "Friedman p": form.text(plain(p, 3))})

@@ -78,5 +78,5 @@ def test_the_shape_of_cnd_by_hand():
         {"noise": "symmetric", "noise_rate": 0.4, "seed": 0, "window": 2, "cnd": [np.nan, 1, 3, 3, 1]}
     )
     (row,) = diagrams.cnd_shape(records).to_dict("records")
-    assert (row["peak"], row["fall"]) == (3, 1)
+    assert (row["peak"], row["fall"], row["at_once"]) == (3, 1, 0)
     assert row["jitter"] == pytest.approx(np.std([2, 0, -2], ddof=1) / np.sqrt(2))

@@ -41,6 +41,7 @@ def page(body, head=""):
 REPORT = page(
     f"""<main><div class="cell"><h1>A <em>title</em></h1><p>It's "quoted": {SIGNS}</p>
 <p>{LITERAL.replace("<", "&lt;").replace(">", "&gt;")}</p><!-- a remark --><script>unseen()</script>
+<p class="screen">unseen</p>
 <p>H<sub>2</sub>O, 10<sup>9</sup>, <del>gone</del><br>next, <code>lib.report  --runs</code> and {DIGEST}.</p>
 <p>See <a href="#second">the appendix</a>, <a href="#row">a row</a>, <a href="#nowhere">nowhere</a> and
 <a href="https://example.org/?a=1&amp;b=2">a <strong>site</strong></a>.</p>
