@@ -15,7 +15,6 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from scipy.stats import gaussian_kde
 
 from lib.criteria import CRITERIA, LABELS, ORACLE
 from lib.naming import noise_name, noise_order
@@ -243,52 +242,6 @@ def gaps(summary: pd.DataFrame) -> Figure:
     figure.supxlabel("Noise rate", fontsize=8)
     legend_above(figure, axes[0])
     return figure
-
-
-def densities(axis: Axes, title: str, values: np.ndarray, labels: np.ndarray) -> None:
-    """Draw the class-conditional densities of one neuron's pre-activation, a ridge a class.
-
-    Kernel density estimates, drawn to the same height, for the eye alone; CND itself is computed from histograms.
-
-    Args:
-        axis: where to draw.
-        title: of the axis.
-        values: pre-activation on each sample, shape (n,).
-        labels: class of each sample as given, shape (n,).
-    """
-    classes = [label for label in np.unique(labels) if np.unique(values[labels == label]).size > 1]
-    points = np.linspace(values.min(), values.max(), 300)
-    colours = sns.color_palette("viridis", len(classes))
-    for height, (colour, label) in enumerate(zip(colours, classes, strict=True)):
-        density = gaussian_kde(values[labels == label])(points)
-        ridge = height + 1.6 * density / density.max()
-        layer = 2 * (len(classes) - height)
-        axis.fill_between(points, height, ridge, color=colour, alpha=0.75, lw=0, zorder=layer)
-        axis.plot(points, ridge, color="w", lw=0.6, zorder=layer + 1)
-    axis.set_yticks(range(len(classes)), [str(label) for label in classes])
-    axis.grid(visible=False)
-    axis.set(title=title, xlabel="Pre-activation", ylabel="Label as given")
-
-
-def signal_against_accuracy(axis: Axes, smoothed: np.ndarray, accuracy: np.ndarray, record: int, name: str) -> None:
-    """Draw a criterion's smoothed signal (left axis) and test accuracy (right axis) over records, with the stop.
-
-    Args:
-        axis: where to draw; the right axis is added to it.
-        smoothed, accuracy: one value a record, shape (n,).
-        record: chosen record, counted from 1.
-        name: criterion, as in `lib.criteria.CRITERIA`.
-    """
-    records = np.arange(1, len(accuracy) + 1)
-    right = axis.twinx()
-    right.plot(records, accuracy, color=TEST_COLOUR)
-    right.set_ylabel("Test accuracy", color=TEST_COLOUR)
-    right.grid(visible=False)
-    right.spines["right"].set_visible(True)
-    axis.plot(records, smoothed, color=COLOURS[name])
-    axis.axvline(record, color=COLOURS[name], ls="--", lw=1)
-    axis.set(xlabel="Epoch", title=f"{LABELS[name]} keeps epoch {record}:\ntest accuracy {accuracy[record - 1]:.3f}")
-    axis.set_ylabel(f"{LABELS[name]} ({CRITERIA[name].unit})", color=COLOURS[name])
 
 
 def _signal_and_stop(top, axis, panel: pd.DataFrame, name: str, stop: pd.Series) -> None:

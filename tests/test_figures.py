@@ -6,7 +6,7 @@ import pypdf
 import pytest
 from PIL import Image
 
-from lib import figures, runs, statistics
+from lib import diagrams, figures, runs, statistics
 from lib.criteria import CRITERIA, stops
 from lib.provenance import Provenance
 from lib.stopping import smooth
@@ -106,7 +106,7 @@ def test_densities_have_a_ridge_a_class_and_survive_a_class_of_one_sample():
     figure, axis = plt.subplots()
     rng = np.random.default_rng(0)
     labels = np.r_[np.zeros(50, int), np.ones(50, int), 2]
-    figures.densities(axis, "title", rng.normal(size=101), labels)
+    diagrams.densities(axis, "title", rng.normal(size=101), labels)
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["0", "1"]
     plt.close(figure)
 
@@ -114,7 +114,7 @@ def test_densities_have_a_ridge_a_class_and_survive_a_class_of_one_sample():
 def test_signal_against_accuracy_marks_the_stop():
     figure, axis = plt.subplots()
     signal, accuracy = np.array([1.0, 2, 3, 2, 1]), [0.1, 0.5, 0.7, 0.6, 0.5]
-    figures.signal_against_accuracy(axis, smooth(signal, 2), accuracy, 3, "cnd")
+    diagrams.signal_against_accuracy(axis, smooth(signal, 2), accuracy, 3, "cnd")
     assert "0.700" in axis.get_title()
     assert axis.lines[-1].get_xdata()[0] == 3
     plt.close(figure)
