@@ -1,6 +1,6 @@
 """What the choices in CND are worth: each changed by itself, everything else as in the study."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from lib.naming import noise_name, parameter_name
 from lib.parameters import ROOT
 from lib.run_folder import divergence_by_layer
 from lib.statistics import intervals
-from lib.stopping import select_record
+from lib.stopping import select_record, select_smoothed, smooth
 from lib.studies import SETTING_OF_A_RUN, Study
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -74,19 +74,27 @@ class Divergences:
 
     def gaps(
         self,
-        aggregation: float | str | None = None,
+        aggregations: Sequence[float | str | None] = (None,),
+        windows: Sequence[int | None] = (None,),
+        patiences: Sequence[int | None] = (None,),
         layer: str | None = None,
-        window: int | None = None,
-        patience: int | None = None,
     ) -> np.ndarray:
-        """Gap of each run in points, shape (runs,), with what is named changed; NaN where CND keeps no record."""
-        described = zip(self.runs, self.signals(aggregation, layer), self._accuracies, strict=True)
-        return np.array(
-            [
-                gap_at_stop(signal, accuracy, window or int(run["window"]), patience or int(run["patience"]))
-                for run, signal, accuracy in described
-            ]
-        )
+        """Points below the oracle of the records that CND keeps, in all combinations; None: as the run has it.
+
+        Returns:
+            Shape (aggregations, windows, patiences, runs); NaN where CND can keep no record.
+        """
+        found = np.full((len(aggregations), len(windows), len(patiences), len(self.runs)), np.nan)
+        for i, aggregation in enumerate(aggregations):
+            for run, signal in enumerate(self.signals(aggregation, layer)):
+                first, accuracy = self.runs[run], self._accuracies[run]
+                for j, window in enumerate(windows):
+                    smoothed = smooth(signal, window or int(first["window"]))
+                    for k, patience in enumerate(patiences):
+                        record = select_smoothed(smoothed, CRITERIA["cnd"].mode, patience or int(first["patience"]))
+                        if record:
+                            found[i, j, k, run] = 100 * (accuracy.max() - accuracy[record - 1])
+        return found
 
 
 def runs_with_layers(study: Study) -> pd.DataFrame:
@@ -142,24 +150,30 @@ def table(study: Study, folder: Path | str) -> pd.DataFrame:
 def _stored_choices(stored: Divergences) -> Iterator[dict]:
     if not stored.runs:
         return
-    reference = stored.gaps()
-    first = stored.runs[0]
+    longest = stored.runs[0]["epochs"] * stored.runs[0]["records_per_epoch"]
+    windows = [window for window in WINDOWS if window <= longest]
+    changed = {
+        "aggregation over neurons": stored.gaps(aggregations=(MEAN, *QUANTILES))[:, 0, 0],
+        "window": stored.gaps(windows=windows)[0, :, 0],
+        "patience": stored.gaps(patiences=PATIENCES)[0, 0],
+    }
+    named = {
+        "aggregation over neurons": [MEAN, *(f"{100 * quantile:g}% quantile" for quantile in QUANTILES)],
+        "window": [f"{window} records" for window in windows],
+        "patience": [f"{patience} records" for patience in PATIENCES],
+    }
+    reference = stored.gaps()[0, 0, 0]
     yield _row("as in the study", "", reference, reference)
-    for value in (MEAN, *QUANTILES):
-        label = MEAN if value == MEAN else f"{100 * float(value):g}% quantile"
-        yield _row("aggregation over neurons", label, stored.gaps(value), reference)
-    for window in WINDOWS:
-        if window <= first["epochs"] * first["records_per_epoch"]:
-            yield _row("window", f"{window} records", stored.gaps(window=window), reference)
-    for patience in PATIENCES:
-        yield _row("patience", f"{patience} records", stored.gaps(patience=patience), reference)
+    for choice, values in named.items():
+        for value, gaps in zip(values, changed[choice], strict=True):
+            yield _row(choice, value, gaps, reference)
 
 
 def _layers(stored: Divergences) -> Iterator[dict]:
     if len(stored.layers) > 1:
-        reference = stored.gaps()
+        reference = stored.gaps()[0, 0, 0]
         for layer in stored.layers:
-            yield _row("layer", layer, stored.gaps(layer=layer), reference)
+            yield _row("layer", layer, stored.gaps(layer=layer)[0, 0, 0], reference)
 
 
 def _variants(study: Study) -> Iterator[dict]:
@@ -191,15 +205,15 @@ def _row(choice: str, value: str, gaps: np.ndarray, reference: np.ndarray) -> di
 def heat_maps(stored: Divergences) -> dict[str, pd.DataFrame]:
     """Mean gap of CND over runs, in points, as two choices change together: each table's rows and columns are named."""
     pairs = {
-        "window × patience": [[stored.gaps(window=w, patience=p) for p in PATIENCES] for w in WINDOWS],
-        "window × quantile": [[stored.gaps(q, window=w) for q in QUANTILES] for w in WINDOWS],
-        "patience × quantile": [[stored.gaps(q, patience=p) for q in QUANTILES] for p in PATIENCES],
+        "window × patience": stored.gaps((None,), WINDOWS, PATIENCES)[0],
+        "window × quantile": stored.gaps(QUANTILES, WINDOWS)[:, :, 0].swapaxes(0, 1),
+        "patience × quantile": stored.gaps(QUANTILES, (None,), PATIENCES)[:, 0].swapaxes(0, 1),
     }
     names = {"window": WINDOWS, "patience": PATIENCES, "quantile": [f"{100 * q:g}%" for q in QUANTILES]}
     found = {}
     for title, cells in pairs.items():
         rows, columns = title.split(" × ")
-        found[title] = pd.DataFrame(_means(np.array(cells)), index=names[rows], columns=names[columns])
+        found[title] = pd.DataFrame(_means(cells), index=names[rows], columns=names[columns])
         found[title].index.name, found[title].columns.name = rows, columns
     return found
 

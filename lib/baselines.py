@@ -22,17 +22,16 @@ def table(study: Study) -> pd.DataFrame:
         runs, and of test_accuracy (%) and gap (points below the oracle of the run that trains on everything) mean, low
         and high over seeds. Empty where the study has no such variants.
     """
+    held_out = [variant for variant in study.variants if set(variant.changed) == {"validation_share"}]
+    if not held_out:
+        return pd.DataFrame()
     own = stops(study.runs)
     best = own[own["criterion"] == ORACLE].set_index(SETTING_OF_A_RUN)["test_accuracy"]
     parts = []
-    for variant in study.variants:
-        if set(variant.changed) != {"validation_share"}:
-            continue
-        held_out = stops(variant.runs)
-        shown = held_out[held_out["criterion"].isin([*HELD_OUT, ORACLE])]
+    for variant in held_out:
+        stopped = stops(variant.runs)
+        shown = stopped[stopped["criterion"].isin([*HELD_OUT, ORACLE])]
         parts.append(shown.assign(held_out=float(variant.changed["validation_share"])))
-    if not parts:
-        return pd.DataFrame()
     compared = pd.concat(parts)
     seen = pd.MultiIndex.from_frame(compared[SETTING_OF_A_RUN].drop_duplicates())
     beside = own[own["criterion"].isin(_BESIDE) & pd.MultiIndex.from_frame(own[SETTING_OF_A_RUN]).isin(seen)]

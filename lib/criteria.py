@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from lib.choices import CHOICES
@@ -61,6 +62,7 @@ LABELS: dict[str, str] = {name: c.label for name, c in CRITERIA.items()} | {
 
 SETTING = ["dataset", "noise", "noise_rate"]
 """Columns that make up a setting; runs that differ in nothing but the seed are its repetitions."""
+_NEEDED = {"run", *SETTING, "seed", "criteria", "window", "patience", "epoch", "test_accuracy", *CRITERIA}
 
 
 def stops(performances: pd.DataFrame) -> pd.DataFrame:
@@ -76,38 +78,43 @@ def stops(performances: pd.DataFrame) -> pd.DataFrame:
         oracle_accuracy, gap (percentage points below the oracle), epochs_late (epoch - oracle's epoch), reason. Where a
         criterion can choose nothing, its numbers are NaN and the reason says why.
     """
-    rows = [row for _, run in performances.groupby("run", sort=True, observed=True) for row in _stops_of_run(run)]
+    rows: list[dict] = []
+    columns = {name: performances[name].to_numpy() for name in performances.columns}
+    for places in performances.groupby("run", sort=True, observed=True).indices.values():
+        ordered = places[np.argsort(columns["record"][places], kind="stable")]
+        rows += _stops_of_run({name: values[ordered] for name, values in columns.items() if name in _NEEDED})
     return pd.DataFrame(rows)
 
 
-def _stops_of_run(run: pd.DataFrame) -> list[dict]:
-    run = run.sort_values("record").reset_index(drop=True)
-    first = run.iloc[0]
-    best = int(run["test_accuracy"].argmax())
+def _stops_of_run(run: dict[str, np.ndarray]) -> list[dict]:
+    test_accuracy, epoch = run["test_accuracy"], run["epoch"]
+    first = {name: values[0] for name, values in run.items()}
+    best, records = int(np.nanargmax(test_accuracy)), len(epoch)
     constant = {"run": first["run"], **{name: first[name] for name in SETTING}, "seed": first["seed"]}
 
     def row(criterion: str, record: float, spent: float, reason: str = "") -> dict:
         found = not math.isnan(record)
-        accuracy = run["test_accuracy"][int(record) - 1] if found else math.nan
+        accuracy = test_accuracy[int(record) - 1] if found else math.nan
         return constant | {
             "criterion": criterion,
             "record": record,
-            "epoch": run["epoch"][int(record) - 1] if found else math.nan,
+            "epoch": epoch[int(record) - 1] if found else math.nan,
             "spent": spent,
-            "spent_epochs": run["epoch"][int(spent) - 1] if found else math.nan,
+            "spent_epochs": epoch[int(spent) - 1] if found else math.nan,
             "test_accuracy": accuracy,
-            "oracle_accuracy": run["test_accuracy"][best],
-            "gap": 100 * (run["test_accuracy"][best] - accuracy),
-            "epochs_late": run["epoch"][int(record) - 1] - run["epoch"][best] if found else math.nan,
+            "oracle_accuracy": test_accuracy[best],
+            "gap": 100 * (test_accuracy[best] - accuracy),
+            "epochs_late": epoch[int(record) - 1] - epoch[best] if found else math.nan,
             "reason": reason,
         }
 
     rows = []
+    asked = first["criteria"].split(",")
     for name in CHOICES["criteria"]:
-        if name in first["criteria"].split(","):
+        if name in asked:
             try:
                 chosen = select_record(run[name], CRITERIA[name].mode, int(first["window"]), int(first["patience"]))
                 rows.append(row(name, *chosen))
             except ValueError as error:
                 rows.append(row(name, math.nan, math.nan, str(error)))
-    return [*rows, row(END, len(run), len(run)), row(ORACLE, best + 1, len(run))]
+    return [*rows, row(END, records, records), row(ORACLE, best + 1, records)]

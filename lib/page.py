@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import HTML
 
-from lib import provenance
-from lib.printing import to_html
+from lib import printing, provenance
 from lib.provenance import Provenance
 
 
@@ -52,22 +51,21 @@ class Page:
         """A table of plain values that the report alone shows, set left, its lines broken where they are long."""
         printed = table.map(lambda value: escape(str(value)))
         printed.columns = [escape(str(column)) for column in table.columns]
-        return self._table(to_html(printed, "words"), caption, "")
+        return self._table(printing.to_html(printed, "words"), escape(caption), "")
 
-    def table(self, printed: pd.DataFrame, caption: str, name: str) -> HTML:
-        """A table that a notebook made; it scrolls sideways where the screen is narrow.
+    def table(self, name: str) -> HTML:
+        """A table that a notebook made, with its caption; it scrolls sideways where the screen is narrow.
 
         Args:
-            printed: cells as HTML.
-            caption: plain text.
             name: of its files, without suffix.
         """
-        return self._table(to_html(printed), caption, f" {self._link(name)}")
+        caption, table = printing.read(self._folder / f"{name}.html")
+        return self._table(table, caption, f" {self._link(name)}")
 
     def _table(self, html: str, caption: str, link: str) -> HTML:
         self._tables += 1
         return HTML(
-            f"<figure><figcaption><strong>Table {self._tables}.</strong> {escape(caption)}{link}</figcaption>"
+            f"<figure><figcaption><strong>Table {self._tables}.</strong> {caption}{link}</figcaption>"
             f'<div class="wide">{html}</div></figure>'
         )
 

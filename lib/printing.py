@@ -100,6 +100,13 @@ def html(printed: pd.DataFrame, text: str) -> str:
     return f'<figure><figcaption>{escape(text)}</figcaption><div class="wide">{table}</div></figure>'
 
 
+def read(page: Path) -> tuple[str, str]:
+    """Caption and table, as HTML, of a page that `write` wrote."""
+    _, _, rest = page.read_text().partition("<figcaption>")
+    caption, _, rest = rest.partition('</figcaption><div class="wide">')
+    return caption, rest.partition("</div></figure>")[0]
+
+
 def write(
     name: str,
     data: pd.DataFrame,

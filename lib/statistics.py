@@ -67,13 +67,14 @@ def correlations(performances: pd.DataFrame) -> pd.DataFrame:
         accuracy is constant, or has fewer than two records.
     """
     rows = []
-    for run, records in performances.groupby("run", sort=True, observed=True):
-        first = records.iloc[0]
-        accuracy = records["test_accuracy"].to_numpy()
+    columns = {name: performances[name].to_numpy() for name in performances.columns}
+    for run, places in performances.groupby("run", sort=True, observed=True).indices.items():
+        accuracy, window = columns["test_accuracy"][places], int(columns["window"][places[0]])
+        asked = columns["criteria"][places[0]].split(",")
         for name in CRITERIA:
-            if name in first["criteria"].split(","):
-                smoothed = smooth(records[name], int(first["window"]))
-                rows.append({"run": run, "criterion": name, **correlation(smoothed, accuracy)})
+            if name in asked:
+                found = correlation(smooth(columns[name][places], window), accuracy)
+                rows.append({"run": run, "criterion": name, **found})
     return pd.DataFrame(rows, columns=["run", "criterion", "pearson", "kendall"])
 
 
@@ -84,7 +85,7 @@ def correlation(signal: np.ndarray, accuracy: np.ndarray) -> dict[str, float]:
     if both.sum() < 2 or np.ptp(signal) == 0 or np.ptp(accuracy) == 0:
         return {"pearson": math.nan, "kendall": math.nan}
     return {
-        "pearson": float(scipy.stats.pearsonr(signal, accuracy).statistic),
+        "pearson": float(np.corrcoef(signal, accuracy)[0, 1]),
         "kendall": float(scipy.stats.kendalltau(signal, accuracy).statistic),
     }
 

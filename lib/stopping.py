@@ -170,6 +170,11 @@ def select_record(values: Iterable[float], mode: str, window: int, patience: int
     return Selection(record, spent or len(series))
 
 
+def select_smoothed(smoothed: np.ndarray, mode: str, patience: int) -> int:
+    """The record to keep, counted from 1, of a series that `smooth` gave; 0 where it has no value. Checks nothing."""
+    return _select(smoothed, mode == "min", mode == "above_zero", patience)[0]
+
+
 @numba.njit(cache=True)
 def _select(smoothed, lowest, above_zero, patience):
     """The rule of `EarlyStopping` on a smoothed series, NaN first: the record to keep, and the one that stops, or 0."""

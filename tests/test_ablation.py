@@ -41,7 +41,7 @@ def test_the_recorded_signal_follows_from_the_stored_divergence(study, stored):
 
 def test_gaps_as_in_the_study_are_those_of_its_stops(study, stored):
     chosen = stops(study.runs).query("criterion == 'cnd'").sort_values("run")
-    assert stored.gaps() == pytest.approx(chosen["gap"].to_numpy())
+    assert stored.gaps()[0, 0, 0] == pytest.approx(chosen["gap"].to_numpy())
 
 
 def test_a_choice_is_changed_alone(study, stored, study_folder):
@@ -53,7 +53,7 @@ def test_a_choice_is_changed_alone(study, stored, study_folder):
     signal = np.quantile(bits[:, :neurons], 0.9, axis=1)
     record = select_record(signal, "max", 1, 1).record
     expected = 100 * (accuracy.max() - accuracy[record - 1])
-    assert stored.gaps(layer=stored.layers[0], window=1)[0] == pytest.approx(expected)
+    assert stored.gaps(windows=[1], layer=stored.layers[0])[0, 0, 0, 0] == pytest.approx(expected)
     assert len(stored.layers) == 2
 
 
@@ -83,7 +83,7 @@ def test_heat_maps_hold_means_over_runs(stored):
     maps = ablation.heat_maps(stored)
     assert list(maps) == ["window × patience", "window × quantile", "patience × quantile"]
     both = maps["window × patience"]
-    assert both.loc[2, 1] == pytest.approx(stored.gaps(window=2, patience=1).mean())
+    assert both.loc[2, 1] == pytest.approx(stored.gaps((None,), [2], [1]).mean())
     assert np.isnan(both.loc[12, 1])  # no run has as many records
     assert maps["patience × quantile"].loc[1, "90%"] == pytest.approx(stored.gaps().mean())
 

@@ -28,9 +28,9 @@ def test_stops_of_a_hand_made_run():
     table = stops(one_run(cnd=[1, 2, 1, 1, 1], prediction_changes=[np.nan, 0.3, 0.2, 0.1, 0.4])).set_index("criterion")
     cnd, changes = table.loc["cnd"], table.loc["prediction_changes"]
     assert (cnd["record"], cnd["epoch"], cnd["spent_epochs"]) == (2, 1.0, 1.5)
-    assert (cnd["test_accuracy"], cnd["oracle_accuracy"], cnd["records_late"]) == (0.8, 0.9, -1)
+    assert (cnd["test_accuracy"], cnd["oracle_accuracy"], cnd["epochs_late"]) == (0.8, 0.9, -0.5)
     assert cnd["gap"] == pytest.approx(10)
-    assert (changes["record"], changes["records_late"]) == (4, 1)
+    assert (changes["record"], changes["epochs_late"]) == (4, 0.5)
     assert changes["gap"] == pytest.approx(20)
 
 

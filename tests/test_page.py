@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from lib import provenance
+from lib import printing, provenance
 from lib.page import Page
 from lib.provenance import Provenance
 
@@ -16,6 +16,8 @@ def page(tmp_path):
     made = {"a": Provenance("notebooks/n.ipynb", "0123456789abcdef", runs, "load & digits")}
     made |= {"b": Provenance("notebooks/m.ipynb", "unknown", other, "digits"), "t": made["a"], "unseen": made["a"]}
     provenance.write(made, "n", tmp_path)
+    table = pd.DataFrame({"Noise": ["x"], "Criterion": ["<strong>0.5</strong>"]})
+    printing.write("t", table, lambda form: table, "caption & more", made["t"], tmp_path)
     return Page(tmp_path)
 
 
@@ -30,21 +32,17 @@ def test_a_figure_is_numbered_and_tells_how_broad_it_is(page):
 
 
 def test_tables_are_counted_apart_and_words_are_escaped(page):
-    made = page.table(pd.DataFrame({"Noise": ["x"], "Criterion": ["<strong>1</strong>"]}), "c", "t").data
+    made = page.table("t").data
     plain = page.words(pd.DataFrame({"a": ["<b>"], "c": [1]}), "c").data
     assert "<strong>Table 1.</strong>" in made
-    assert "labels-2" in made
-    assert "<td><strong>1</strong></td>" in made
+    assert "caption &amp; more" in made
+    assert "<td><strong>0.5</strong></td>" in made
     assert "Table 2" in plain
     assert "&lt;b&gt;" in plain
 
 
 def test_every_link_to_provenance_has_its_place(page):
-    shown = (
-        page.figure("a", "").data
-        + page.figure("b", "").data
-        + page.table(pd.DataFrame({"x": [1], "y": [1]}), "", "t").data
-    )
+    shown = page.figure("a", "").data + page.figure("b", "").data + page.table("t").data
     told = page.provenance().data
     for name in ("a", "b", "t"):
         assert f'href="#made-{name}"' in shown
