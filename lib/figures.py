@@ -1,6 +1,8 @@
 """Figures of the paper in one style: the same colour for the same criterion everywhere."""
 
 import json
+import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,8 +15,6 @@ import typst
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from lib.criteria import CRITERIA, LABELS, ORACLE
 from lib.naming import noise_name, noise_order
@@ -33,6 +33,7 @@ TEST_COLOUR = "0.25"
 WIDTH = 6.9
 """Of a figure in inches: the text of a page, so that letters are as large in print as they are set here."""
 _DOTS = 200  # of a PNG, per inch
+_PNG_HEADER = 33  # bytes of its signature and first chunk
 PANELS = 5
 """Settings side by side at most."""
 _STYLE = {
@@ -78,20 +79,19 @@ def save(figure: Figure, folder: Path, name: str, provenance: Provenance) -> lis
     FigureCanvasSVG(figure).print_svg(svg, metadata=about)
     document = f"title: {json.dumps(name)}, description: {json.dumps(provenance.text())}, date: none"
     page = f'#set document({document})\n#set page(width: auto, height: auto, margin: 0pt)\n#image("{name}.svg")'
-    for path in (pdf, png):
-        content = typst.compile(page.encode(), root=folder, format=path.suffix[1:], ppi=_DOTS)
-        path.write_bytes(content)
-    _describe(png, about)
+    pdf.write_bytes(typst.compile(page.encode(), root=folder, format="pdf"))
+    png.write_bytes(_describe(typst.compile(page.encode(), root=folder, format="png", ppi=_DOTS), about))
     return [svg, pdf, png]
 
 
-def _describe(png: Path, about: dict[str, str | None]) -> None:
-    text = PngInfo()
+def _describe(png: bytes, about: dict[str, str | None]) -> bytes:
+    """A PNG with international texts (iTXt chunks) after its header."""
+    texts = b""
     for key, value in about.items():
         if value:
-            text.add_itxt(key, value)
-    with Image.open(png) as image:
-        image.save(png, pnginfo=text)
+            content = b"iTXt" + key.encode() + bytes(5) + value.encode()
+            texts += struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    return png[:_PNG_HEADER] + texts + png[_PNG_HEADER:]
 
 
 def settings(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

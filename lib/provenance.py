@@ -56,7 +56,8 @@ def write(made: dict[str, Provenance], notebook: str, folder: Path) -> Path:
 def read(folder: Path) -> dict[str, Provenance]:
     """The provenance of every artifact in a folder, by file name."""
     found = {}
-    for path in sorted(folder.glob(FILE.format(notebook="*"))):
+    # The newest last: what two notebooks made is from the one that made it last.
+    for path in sorted(folder.glob(FILE.format(notebook="*")), key=lambda path: path.stat().st_mtime_ns):
         for name, one in json.loads(path.read_text()).items():
             found[name] = Provenance(**one | {"runs": tuple(one["runs"])})
     return found

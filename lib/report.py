@@ -86,19 +86,21 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
     with (
         tempfile.TemporaryDirectory() as scratch,
         ThreadPoolExecutor(2) as pool,
-        tqdm(total=5, unit="step", desc="report") as bar,
+        tqdm(total=6, unit="step", desc="report") as bar,
     ):
 
         def step(name: str, parameters: dict[str, Any]) -> Path:
-            executed = Path(scratch) / f"{name}.ipynb"
-            failure = execute(NOTEBOOKS / executed.name, executed, parameters)
+            executed = Path(scratch) / f"{name}-{parameters.get('part', 0)}.ipynb"
+            failure = execute(NOTEBOOKS / f"{name}.ipynb", executed, parameters)
             if failure:
-                raise RuntimeError(f"{executed.name} failed: {failure}")
+                raise RuntimeError(f"{name}.ipynb failed: {failure}")
             bar.update()
             return executed
 
-        # The report shows what the others write.
-        list(pool.map(step, ("idea", "summary_tables", "summary_figures"), (idea, summary, summary)))
+        # The report shows what the others write. Drawing takes longest, so two share it.
+        figures_of = [("summary_figures", summary | {"part": part, "parts": 2}) for part in (0, 1)]
+        together = [*figures_of, ("summary_tables", summary), ("idea", idea)]
+        list(pool.map(lambda arguments: step(*arguments), together))
         convert(step("report", summary), folder / "report.html")
         pdf.write(folder / "report.html", folder / "report.pdf")
         bar.update()

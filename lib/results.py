@@ -47,13 +47,18 @@ class Results:
         )
 
 
-def results(folder: Path | str) -> Results:
-    """Load and analyse a runs folder; relative paths start at the project root."""
+def results(folder: Path | str, part: int = 0, parts: int = 1) -> Results:
+    """Load and analyse a runs folder; relative paths start at the project root.
+
+    Args:
+        folder: of the runs.
+        part, parts: of the studies only every parts-th from this one on, where processes share the work.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what was skipped is told by `Results.skipped`
         table = runs.load(folder)
     found = []
-    for study in studies(table):
+    for study in studies(table)[part::parts]:
         chosen = stops(study.runs)
         found.append(Result(study, chosen, statistics.summary(chosen, statistics.correlations(study.runs))))
     return Results(folder, table, found)

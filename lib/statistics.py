@@ -86,8 +86,18 @@ def correlation(signal: np.ndarray, accuracy: np.ndarray) -> dict[str, float]:
         return {"pearson": math.nan, "kendall": math.nan}
     return {
         "pearson": float(np.corrcoef(signal, accuracy)[0, 1]),
-        "kendall": float(scipy.stats.kendalltau(signal, accuracy).statistic),
+        "kendall": kendall(signal, accuracy),
     }
+
+
+def kendall(x: np.ndarray, y: np.ndarray) -> float:
+    """Kendall's tau-b of two series, shape (n,), neither constant.
+
+    Pair by pair, which for the hundreds of records of a run is many times faster than a call of SciPy, and the same.
+    """
+    rises = [np.sign(np.subtract.outer(values, values)) for values in (x, y)]
+    concordant, *pairs = (np.vdot(a, b) for a, b in ((rises[0], rises[1]), (rises[0],) * 2, (rises[1],) * 2))
+    return float(concordant / math.sqrt(pairs[0] * pairs[1]))
 
 
 @dataclass(frozen=True)

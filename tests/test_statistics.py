@@ -160,6 +160,13 @@ def test_correlations_are_those_of_scipy_where_both_have_values():
     assert found["kendall"] == pytest.approx(concordant / len(pairs))
 
 
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=30))
+def test_kendall_is_that_of_scipy_with_ties_too(pairs):
+    x, y = np.array(pairs, dtype=float).T
+    if np.ptp(x) and np.ptp(y):
+        assert statistics.kendall(x, y) == pytest.approx(scipy.stats.kendalltau(x, y).statistic)
+
+
 @pytest.mark.parametrize("signal", [[1.0, 1, 1, 1], [np.nan] * 4, [np.nan, np.nan, np.nan, 2.0]])
 def test_a_constant_signal_has_no_correlation(signal):
     found = correlation(np.array(signal), np.array([0.1, 0.2, 0.3, 0.4]))
