@@ -8,9 +8,19 @@ from lib.parameters import ROOT
 
 @functools.cache
 def commit() -> str | None:
-    """The commit, which ends in "-dirty" where files differ from it; None where there is no git to ask."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """The commit, which ends in "-dirty" where files differ from it; None where there is no git to ask.
+
+    Figures and tables, which the code writes, are no part of it.
+    """
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+        head = _git("rev-parse", "HEAD")
+        if head.returncode:
+            return None
+        dirty = _git("diff-index", "--quiet", "HEAD", "--", ".", ":!figures").returncode
     except OSError:
         return None
+    return head.stdout.strip() + ("-dirty" if dirty else "")
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
