@@ -178,7 +178,7 @@ def _layers(stored: Divergences) -> Iterator[dict]:
 
 def _variants(study: Study) -> Iterator[dict]:
     reference = _gaps_of(study.runs)
-    for variant in sorted(study.variants, key=lambda variant: [*map(str, variant.changed.items())]):
+    for variant in sorted(study.variants, key=lambda variant: [*variant.changed.items()]):
         if not variant.changed or "validation_share" in variant.changed:
             continue
         both = pd.concat([_gaps_of(variant.runs), reference], axis=1, keys=["variant", "study"], join="inner")
