@@ -12,7 +12,7 @@ from lib.parameters import ROOT
 from lib.run_folder import divergence_by_layer
 from lib.statistics import intervals
 from lib.stopping import select_record, select_smoothed, smooth
-from lib.studies import SETTING_OF_A_RUN, Study
+from lib.studies import SETTING_OF_A_RUN, Study, Variant
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 WINDOWS = (1, 2, 3, 5, 8, 12)
@@ -26,7 +26,7 @@ def gap_at_stop(signal: np.ndarray, accuracy: np.ndarray, window: int, patience:
         record = select_record(signal, CRITERIA["cnd"].mode, window, patience).record
     except ValueError:
         return np.nan
-    return 100 * (accuracy.max() - accuracy[record - 1])
+    return 100 * (np.nanmax(accuracy) - accuracy[record - 1])
 
 
 class Divergences:
@@ -93,7 +93,7 @@ class Divergences:
                     for k, patience in enumerate(patiences):
                         record = select_smoothed(smoothed, CRITERIA["cnd"].mode, patience or int(first["patience"]))
                         if record:
-                            found[i, j, k, run] = 100 * (accuracy.max() - accuracy[record - 1])
+                            found[i, j, k, run] = 100 * (np.nanmax(accuracy) - accuracy[record - 1])
         return found
 
 
@@ -159,8 +159,8 @@ def _stored_choices(stored: Divergences) -> Iterator[dict]:
     }
     named = {
         "aggregation over neurons": [MEAN, *(f"{100 * quantile:g}% quantile" for quantile in QUANTILES)],
-        "window": [f"{window} records" for window in windows],
-        "patience": [f"{patience} records" for patience in PATIENCES],
+        "window": [f"{window} record{'s' * (window > 1)}" for window in windows],
+        "patience": [f"{patience} record{'s' * (patience > 1)}" for patience in PATIENCES],
     }
     reference = stored.gaps()[0, 0, 0]
     yield _row("as in the study", "", reference, reference)
@@ -176,10 +176,17 @@ def _layers(stored: Divergences) -> Iterator[dict]:
             yield _row("layer", layer, stored.gaps(layer=layer)[0, 0, 0], reference)
 
 
+def is_shown(variant: Variant) -> bool:
+    """Whether a variant changes a choice in CND, and nothing about training."""
+    return bool(variant.changed) and "validation_share" not in variant.changed
+
+
 def _variants(study: Study) -> Iterator[dict]:
     reference = _gaps_of(study.runs)
-    for variant in sorted(study.variants, key=lambda variant: [*variant.changed.items()]):
-        if not variant.changed or "validation_share" in variant.changed:
+    for variant in sorted(
+        study.variants, key=lambda variant: [(name, str(type(value)), value) for name, value in variant.changed.items()]
+    ):
+        if not is_shown(variant):
             continue
         both = pd.concat([_gaps_of(variant.runs), reference], axis=1, keys=["variant", "study"], join="inner")
         if len(both):
@@ -226,11 +233,13 @@ def _means(values: np.ndarray) -> np.ndarray:
 
 
 def layer_signals(stored: Divergences) -> pd.DataFrame:
-    """CND of each stored layer over the epochs: a row a run, record and layer (noise, seed, record, layer, cnd)."""
+    """CND of each stored layer over the epochs: a row a run, record and layer (noise, seed, layer, epoch, cnd)."""
     rows = []
     for layer in stored.layers:
         for run, signal in zip(stored.runs, stored.signals(layer=layer), strict=True):
             about = {"noise": noise_name(run["noise"], run["noise_rate"]), "seed": run["seed"], "layer": layer}
             epochs = np.arange(1, len(signal) + 1) / run["records_per_epoch"]
             rows.append(pd.DataFrame(about | {"epoch": epochs, "cnd": signal}))
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["noise", "seed", "layer", "epoch"])
+    return (
+        pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["noise", "seed", "layer", "epoch", "cnd"])
+    )

@@ -9,7 +9,7 @@ import pandas as pd
 from lib import grid
 from lib.naming import noise_name, parameter_name
 from lib.parameters import ROOT, Experiment
-from lib.run_folder import ARGS
+from lib.run_folder import ARGS, IMPORTED
 from lib.studies import Study
 
 _PLACES = ("data_folder", "runs_folder")
@@ -48,8 +48,8 @@ def data(studies: Iterable[Study], folder: Path | str) -> pd.DataFrame:
         rows.append(
             {
                 "Study": study.title,
-                "Training samples": about.get("train_samples", ""),
-                "Test samples": about.get("test_samples", ""),
+                "Training samples": about.get("train_samples") or "",
+                "Test samples": about.get("test_samples") or "",
                 "Classes": len(about.get("classes", ())) or "",
                 "Layers recorded (neurons)": layers,
                 "Source": about["source"],
@@ -61,7 +61,7 @@ def data(studies: Iterable[Study], folder: Path | str) -> pd.DataFrame:
 def environments(runs: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
     """With what the runs were made: a row for each combination of versions, commit and device, and how many runs."""
     rows = [_description(folder, name)["environment"] for name in runs["run"].unique()]
-    table = pd.DataFrame(rows).fillna("unknown").astype(str)
+    table = pd.DataFrame(rows).drop(columns=IMPORTED, errors="ignore").fillna("unknown").astype(str)
     return table.value_counts().rename("runs").reset_index()
 
 

@@ -23,7 +23,7 @@ def table(study: Study) -> pd.DataFrame:
         and high over seeds. Empty where the study has no such variants.
     """
     held_out = [variant for variant in study.variants if set(variant.changed) == {"validation_share"}]
-    if not held_out:
+    if not held_out or study.runs["validation_share"].iloc[0] != 0:
         return pd.DataFrame()
     own = stops(study.runs)
     best = own[own["criterion"] == ORACLE].set_index(SETTING_OF_A_RUN)["test_accuracy"]

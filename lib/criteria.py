@@ -60,6 +60,13 @@ LABELS: dict[str, str] = {name: c.label for name, c in CRITERIA.items()} | {
 }
 """What tables and figures call each criterion, with the two references: the last record, and the best one."""
 
+PUBLISHED: dict[str, tuple[int, int, float]] = {
+    "news": (100, 4, 0.1),
+    "cifar10": (10, 5, 0.9),
+    "cifar100": (10, 5, 0.9),
+}
+"""Patience and window in records, and CND quantile, of the final simulations."""
+
 SETTING = ["dataset", "noise", "noise_rate"]
 """Columns that make up a setting; runs that differ in nothing but the seed are its repetitions."""
 _NEEDED = {"run", *SETTING, "seed", "criteria", "window", "patience", "epoch", "test_accuracy", *CRITERIA}
@@ -89,7 +96,7 @@ def stops(performances: pd.DataFrame) -> pd.DataFrame:
 def _stops_of_run(run: dict[str, np.ndarray]) -> list[dict]:
     test_accuracy, epoch = run["test_accuracy"], run["epoch"]
     first = {name: values[0] for name, values in run.items()}
-    best, records = int(np.nanargmax(test_accuracy)), len(epoch)
+    best, records = int(np.argmax(np.nan_to_num(test_accuracy, nan=-1))), len(epoch)
     constant = {"run": first["run"], **{name: first[name] for name in SETTING}, "seed": first["seed"]}
 
     def row(criterion: str, record: float, spent: float, reason: str = "") -> dict:

@@ -26,8 +26,8 @@ _PALETTE = sns.color_palette("colorblind")
 _READABLE = [colour for i, colour in enumerate(_PALETTE) if i not in (7, 8)]
 _DARKER = [tuple(0.6 * part for part in colour) for colour in (*_READABLE, _PALETTE[8])]
 COLOURS: dict[str, tuple] = dict(zip(CRITERIA, [*_READABLE, *_DARKER], strict=True))
-"""Colour of each criterion, distinct for colour-blind readers too; the later ones are darker, and differ in "
-"markers."""
+"""Colour of each criterion, distinct for colour-blind readers too; the later ones are darker, and differ in
+markers."""
 MARKERS = dict(zip(CRITERIA, "osD^vPX<>phHd8o*s", strict=True))
 TEST_COLOUR = "0.25"
 WIDTH = 6.9

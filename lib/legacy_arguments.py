@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from lib.checks import ParameterError, Rule, check_choice, typed
 from lib.choices import CHOICES, HUMAN_NOISE
+from lib.criteria import PUBLISHED
 from lib.parameters import Experiment
 
 ARGS = "args.json"
-_PUBLISHED = {"news": (100, 4, 0.1), "cifar10": (10, 5, 0.9), "cifar100": (10, 5, 0.9)}  # patience, window, quantile
 _ESTIMATORS = {
     "histogram": ("pmf", "histogram"),
     "gaussian": ("gaussian", "normal"),
@@ -81,9 +81,9 @@ def _described(given: dict[str, Any]) -> Description:
         return typed(name, given[name], *_FIELDS[name])
 
     dataset, noise, rate = _setting(field)
-    patience, window, quantile = _PUBLISHED.get(dataset, _PUBLISHED["cifar10"])
+    patience, window, quantile = PUBLISHED.get(dataset, PUBLISHED["cifar10"])
     notes = [f"{', '.join(_UNTOLD)} are unknown; what else the files do not tell is as by default"]
-    if dataset not in _PUBLISHED:
+    if dataset not in PUBLISHED:
         notes.append(f"patience, window and quantile are those of CIFAR; none are published for {dataset}")
     parameters = Experiment().parameters() | dict.fromkeys(_UNTOLD, "unknown")
     parameters |= {

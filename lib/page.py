@@ -1,5 +1,6 @@
 """What the report shows: numbered figures and tables with captions, each with a link to where it is from."""
 
+import os
 import re
 from base64 import b64encode
 from html import escape
@@ -9,6 +10,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from lib import printing, provenance
+from lib.parameters import ROOT
 from lib.provenance import Provenance
 
 
@@ -80,7 +82,7 @@ class Page:
             groups.setdefault(one.runs, []).append(name)
         parts = []
         for runs, names in groups.items():
-            items = "".join(_item(name, self._shown[name]) for name in names)
+            items = "".join(self._item(name) for name in names)
             source = escape(self._shown[names[0]].source)
             listed = " ".join(f"<code>{escape(run)}</code>" for run in runs)
             count = f"Runs: {len(runs)}. " if runs else ""
@@ -89,9 +91,10 @@ class Page:
             parts.append(f"<p>{count}Data: {source}.</p>{names_of_runs if runs else ''}<ul>{items}</ul>")
         return HTML("".join(parts))
 
-
-def _item(name: str, made: Provenance) -> str:
-    return (
-        f'<li id="made-{name}"><code>{escape(name)}</code>: '
-        f'<a href="../{made.notebook}">{escape(made.notebook)}</a>, commit <code>{made.commit[:12]}</code></li>'
-    )
+    def _item(self, name: str) -> str:
+        made = self._shown[name]
+        link = Path(os.path.relpath(ROOT / made.notebook, self._folder)).as_posix()
+        return (
+            f'<li id="made-{name}"><code>{escape(name)}</code>: '
+            f'<a href="{link}">{escape(made.notebook)}</a>, commit <code>{made.commit[:12]}</code></li>'
+        )

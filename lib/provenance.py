@@ -48,6 +48,7 @@ class Provenance:
 
 def write(made: dict[str, Provenance], notebook: str, folder: Path) -> Path:
     """Keep the provenance of each artifact that a notebook made, by file name, for the report and for readers."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE.format(notebook=notebook)
     path.write_text(json.dumps({name: asdict(one) for name, one in made.items()}, indent=1) + "\n")
     return path

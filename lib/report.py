@@ -15,7 +15,7 @@ import nbformat
 from nbconvert import HTMLExporter
 from tqdm import tqdm
 
-from lib import pdf
+from lib import pdf, provenance
 from lib.execution import execute
 from lib.grid import NOTEBOOKS
 from lib.parameters import ROOT
@@ -83,6 +83,8 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
     folder = ROOT / figures
     idea = {"epochs": idea_epochs, "figures_folder": figures}
     summary = {"runs_folder": runs, "figures_folder": figures}
+    for before in folder.glob(provenance.FILE.format(notebook="summary_*")):
+        before.unlink()  # what was made of other runs is not to be shown
     with (
         tempfile.TemporaryDirectory() as scratch,
         ThreadPoolExecutor(2) as pool,
@@ -113,14 +115,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", default="runs", help="folder of the run folders (default runs)")
     parser.add_argument("--figures", help="folder to write to (default: figures, of other runs RUNS/figures)")
     options = parser.parse_args(arguments)
-    figures = options.figures or ("figures" if options.runs == "runs" else f"{options.runs}/figures")
+    figures = options.figures or (
+        "figures" if (ROOT / options.runs).resolve() == ROOT / "runs" else f"{options.runs}/figures"
+    )
     try:
         page = build(options.runs, figures)
     except (FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the report that was there before is kept", file=sys.stderr)
+        print("interrupted; the same command begins again", file=sys.stderr)
         return 130
     shown = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
     print(f"The report is {shown}, and {shown.with_suffix('.pdf').name} beside it")

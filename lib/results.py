@@ -40,6 +40,11 @@ class Results:
         """Run folders that were left out, and why."""
         return self.runs.attrs["skipped"]
 
+    @property
+    def own_runs(self) -> pd.DataFrame:
+        """The runs of the studies themselves, without their variants."""
+        return pd.concat([result.study.runs for result in self.studies])
+
     def across(self) -> Friedman:
         """Average ranks over the settings of all studies."""
         return statistics.across_settings(

@@ -92,6 +92,8 @@ class Recorder:
         names = [*(hidden if stored == ("all",) else stored)]
         if self._signal_layer not in names:
             names.append(self._signal_layer)
+        # In the order of the network, so that the last one stored is the last one hidden.
+        names.sort(key=lambda name: hidden.index(name) if name in hidden else len(hidden))
         for name in names:
             check_layer(self.model, name, "cnd_layer" if name == self._signal_layer else "cnd_stored_layers")
         with captured(self.model, *names) as outputs, evaluating(self.model):

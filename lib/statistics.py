@@ -109,7 +109,7 @@ class Friedman:
         blocks: complete blocks that were compared.
         ranks: average rank of each method, 1 the best; ties share the mean of their ranks.
         against_baseline: Holm-adjusted p-value of each method but the baseline (z of the rank difference, two-sided;
-            Demšar, JMLR 2006, section 3.2.2); empty without a test or a baseline.
+            Demšar, JMLR 2006, section 3.2.2); empty without a baseline, or where the methods do not differ.
         note: what was left out, or why there can be no test; empty where nothing is to be said.
     """
 
@@ -142,7 +142,7 @@ def friedman(values: pd.DataFrame, baseline: str | None = BASELINE) -> Friedman:
 
     Args:
         values: a row a block, a column a method, smaller is better. Methods without any value and blocks that lack
-            one are left out, and the note says how many.
+            one are left out; the note counts the blocks.
         baseline: method that the others are compared with.
     """
     methods = values.dropna(axis="columns", how="all")
@@ -165,7 +165,7 @@ def friedman(values: pd.DataFrame, baseline: str | None = BASELINE) -> Friedman:
         return Friedman(math.nan, math.nan, blocks, ranks, note="; ".join([*notes, no_test]))
     statistic, p_value = scipy.stats.friedmanchisquare(*complete.to_numpy().T)
     against = {}
-    if baseline in ranks:
+    if baseline in ranks and p_value < LEVEL:
         others = [name for name in names if name != baseline]
         error = math.sqrt(count * (count + 1) / (6 * blocks))
         z = np.array([ranks[name] - ranks[baseline] for name in others]) / error

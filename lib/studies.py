@@ -77,7 +77,8 @@ def studies(table: pd.DataFrame) -> list[Study]:
     """Sort a table of runs into studies.
 
     Runs that are trained alike are one study with its variants. The study itself are those runs that are measured in
-    the way most of them are; among equals, in the way nearest to the defaults of `Experiment`.
+    the way most of them are, but those that hold nothing out before those that do; among equals, in the way nearest to
+    the defaults of `Experiment`.
 
     Args:
         table: of `lib.runs.load`.
@@ -101,9 +102,10 @@ def _study(name: str, runs: pd.DataFrame, measuring: list[str]) -> Study:
     groups = [group for _, group in _groups(runs, differing)]
     defaults = Experiment()
 
-    def order(group: pd.DataFrame) -> tuple[int, int]:
+    def order(group: pd.DataFrame) -> tuple[bool, int, int]:
         departures = sum(group[parameter].iloc[0] != getattr(defaults, parameter) for parameter in differing)
-        return -group["run"].nunique(), departures
+        holds_out = "validation_share" in group and group["validation_share"].iloc[0] != 0
+        return holds_out, -group["run"].nunique(), departures
 
     own, *others = sorted(groups, key=order)
     variants = []
@@ -139,4 +141,8 @@ def file_stem(name: str) -> str:
     dataset, _, settings = name.partition(" ")
     if len(settings) > 40:
         settings = hashlib.sha256(settings.encode()).hexdigest()[:8]
-    return re.sub(r"[^\w.-]+", "_", f"{dataset}-{settings}" if settings else dataset)
+    stem = f"{dataset}-{settings}" if settings else dataset
+    plain = re.sub(r"[^\w.-]+", "_", stem)
+    # What a file name cannot hold must not make two names one.
+    unlike = re.sub(r"[= ]", "_", stem) != plain
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}" if unlike else plain

@@ -125,8 +125,8 @@ def ablation_caption(changed: pd.DataFrame, study: str) -> str:
     """What the ablation shows."""
     return (
         f"{study}: CND with one choice changed at a time, everything else as in the study; means over runs of all "
-        f"noises and seeds with bootstrap 95 % intervals, differences on the same {changed['runs'].min()} to "
-        f"{changed['runs'].max()} runs. What is best here was found on test data: no choice was made by it."
+        f"noises and seeds with bootstrap 95 % intervals, differences on the "
+        f"same {_span(changed['runs'])} runs. What is best here was found on test data: no choice was made by it."
     )
 
 
@@ -143,7 +143,7 @@ def baselines(held_out: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
 def baselines_caption(held_out: pd.DataFrame, study: str) -> str:
     """What the baselines show."""
     return (
-        f"{study}: test accuracy in % at the stop, means over {held_out['runs'].max()} seeds with bootstrap 95 % "
+        f"{study}: test accuracy in % at the stop, means over {_span(held_out['runs'])} seeds with bootstrap 95 % "
         "intervals. Baselines on held-out data train on what is left; the others on everything, with the same noises "
         "and seeds."
     )
@@ -164,11 +164,15 @@ def overall_caption(summaries: dict[str, pd.DataFrame], across: Friedman) -> str
     )
 
 
+def _span(counts: pd.Series) -> str:
+    """The smallest and the largest of some counts, or the one that they are."""
+    return f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+
+
 def _seeds(summary: pd.DataFrame) -> str:
     """How many runs and seeds a summary is of."""
     of_setting = (summary["runs"] + summary["failed"]).groupby([summary["noise"], summary["noise_rate"]]).max()
-    low, high, runs = of_setting.min(), of_setting.max(), of_setting.sum()
-    seeds = f"{low}" if low == high else f"{low} to {high}"
+    runs, seeds = of_setting.sum(), _span(of_setting)
     return f"{runs} run{'' if runs == 1 else 's'}, {seeds} seed{'' if seeds == '1' else 's'} for each noise"
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lib.criteria import CRITERIA, END, LABELS, ORACLE
+from lib.criteria import CRITERIA, END, LABELS, ORACLE, PUBLISHED
 from lib.diagrams import cnd_shape
 from lib.naming import noise_name
 from lib.results import Result, Results
@@ -22,10 +22,12 @@ def listed(names: list[str]) -> str:
 def abstract(results: Results, across: Friedman) -> str:
     """What was done and what came out."""
     settings = sum(len(result.summary.groupby(["noise", "noise_rate"])) for result in results.studies)
+    runs, more = (frame["run"].nunique() for frame in (results.own_runs, results.runs))
+    further = f" (and {number(more - runs, 'run')} for ablations and baselines)" if more > runs else ""
     told = (
         f"We train networks to the end on {listed([result.study.title for result in results.studies])}, "
-        f"{number(results.runs['run'].nunique(), 'run')} in {number(settings, 'setting')} of label noise, and ask "
-        f"afterwards where each criterion would have stopped. "
+        f"{number(runs, 'run')} in {number(settings, 'setting')} of label noise{further}, and ask afterwards where "
+        "each criterion would have stopped. "
     )
     return told + ranking(across) + " " + cost(results)
 
@@ -33,7 +35,7 @@ def abstract(results: Results, across: Friedman) -> str:
 def ranking(across: Friedman) -> str:
     """What the average ranks across settings say."""
     if not across.ranks:
-        return "No criterion was recorded in every setting, so that none can be ranked across them."
+        return "No criterion chose a record in every setting, so that none can be ranked across them."
     order = sorted(across.ranks.items(), key=lambda item: item[1])
     ranked = listed([f"{LABELS[name]} ({rank:.2f})" for name, rank in order])
     told = f"Average ranks of the gap to the oracle over {number(across.blocks, 'setting')}, 1 the best, are {ranked}"
@@ -58,7 +60,7 @@ def cost(results: Results) -> str:
 
 
 def _mean_gaps(result: Result) -> pd.Series:
-    return result.summary.groupby("criterion", observed=True)["gap_mean"].mean()
+    return result.summary.groupby("criterion", observed=True)["gap_mean"].mean().dropna()
 
 
 def findings(result: Result) -> str:
@@ -70,7 +72,8 @@ def findings(result: Result) -> str:
     significant = tests[tests["friedman_p"] < LEVEL]
     untested = int(tests["friedman_p"].isna().sum())
     if untested == len(tests):
-        told += "With so few seeds no difference can be tested. "
+        notes = listed(list(dict.fromkeys(tests["note"])))
+        told += f"No difference can be tested ({notes}). " if notes else "No difference can be tested. "
     else:
         tested = number(len(tests) - untested, "tested setting")
         told += f"Criteria differ in {len(significant)} of {tested} (Friedman, p < {LEVEL})"
@@ -121,35 +124,63 @@ def not_asked(results: Results) -> list[str]:
     absent = [kind for kind in ("symmetric", "pair", "instance") if kind not in kinds] + ([] if human else ["human"])
     if absent:
         told.append(f"No run has {listed(absent)} noise.")
-    rates = [
-        result.study.runs.loc[result.study.runs["noise"] == "symmetric", "noise_rate"].max()
-        for result in results.studies
-    ]
-    highest = max((rate for rate in rates if pd.notna(rate)), default=0)
-    if highest < 0.9:
-        told.append(f"The highest rate of symmetric noise is {100 * highest:g}%.")
-    variants = [set(variant.changed) for result in results.studies for variant in result.study.variants]
-    if {"validation_share"} not in variants:
-        told.append("No baseline on held-out data was run (slurm/digits_validation.yaml).")
-    if not any(changed and changed != {"validation_share"} for changed in variants):
-        told.append("No estimator, filter, weights or bins but the study's own were run (slurm/digits_ablations.yaml).")
+    for result in results.studies:
+        lacks = _lacks(result)
+        if lacks:
+            told.append(f"{result.study.title}: {listed(lacks)}.")
     return told
 
 
-def high_rates(result: Result) -> str:
-    """What becomes of CND as the rate of symmetric noise rises; empty where there are not several rates."""
+def _lacks(result: Result) -> list[str]:
+    """What a study lacks of rates, baselines and ablations."""
+    runs, variants = result.study.runs, [variant.changed for variant in result.study.variants]
+    rates = runs.loc[runs["noise"] == "symmetric", "noise_rate"]
+    lacks = [f"no symmetric noise above {100 * rates.max():g}%"] if len(rates) and rates.max() < 0.9 else []
+    if not any("validation_share" in changed for changed in variants):
+        lacks.append("no baseline on held-out data")
+    if not any(changed and "validation_share" not in changed for changed in variants):
+        lacks.append("no other estimator, filter, weights or bins")
+    return lacks
+
+
+def departures(results: Results) -> str:
+    """Where patience, window and quantile are the published ones, and where not."""
+    published, others = [], []
+    for result in results.studies:
+        runs = result.study.runs
+        known = PUBLISHED.get(runs["dataset"].iloc[0])
+        own = tuple(runs[name].iloc[0] for name in ("patience", "window", "cnd_quantile"))
+        told = f"{result.study.title} ({own[0]}, {own[1]}, {own[2]:g})"
+        (published if own == known else others).append(told)
+    text = "Patience and window in records, and CND quantile, are the same for every noise of a study"
+    if published:
+        text += f"; they are those published for {listed(published)}"
+    if others:
+        text += f"; none are published for, or others are used on, {listed(others)}"
+    return f"{text}."
+
+
+def high_rates(result: Result, classes: int) -> str:
+    """What becomes of CND as the rate of symmetric noise rises; empty where there are not several rates.
+
+    Args:
+        result: of a study.
+        classes: K, their number.
+    """
     cnd = result.summary[(result.summary["noise"] == "symmetric") & (result.summary["criterion"] == "cnd")]
-    rows = cnd.set_index("noise_rate")
-    if len(rows) < 2:
+    rows, shape = cnd.set_index("noise_rate"), cnd_shape(result.study.runs).set_index("noise_rate")
+    if len(rows) < 2 or shape.empty:
         return ""
-    at_once = cnd_shape(result.study.runs).set_index("noise_rate")["at_once"]
     told = (
         f"Points that CND leaves below the oracle: {_by_rate(rows['gap_mean'], 1)}. Kendall's τ with test accuracy: "
-        f"{_by_rate(rows['kendall_mean'], 2)}. Share of runs in which CND is highest at its first smoothed record, in "
-        f"%: {_by_rate(100 * at_once, 0)}."
+        f"{_by_rate(rows['kendall_mean'], 2)}. Share of runs, in %, in which CND is highest at its first smoothed "
+        f"record: {_by_rate(100 * shape['at_once'], 0)}; at its last: {_by_rate(100 * shape['to_the_end'], 0)}."
     )
-    if rows.index.max() >= 0.9:
-        told += " At 90% of ten classes the right label is given as often as any other: nothing can be learned."
+    if classes and rows.index.max() >= 1 - 1 / classes - 1e-9:
+        told += (
+            f" At {100 * (1 - 1 / classes):g}% of {classes} classes the right label is given as often as any other: "
+            "nothing can be learned."
+        )
     return told
 
 

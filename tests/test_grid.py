@@ -3,7 +3,7 @@ import yaml
 
 from lib.__main__ import main
 from lib.checks import ParameterError
-from lib.grid import read, read_tasks, write_tasks
+from lib.grid import files, read, read_tasks, write_tasks
 from lib.parameters import ROOT
 
 
@@ -102,10 +102,11 @@ def test_wrong_includes(tmp_path, content, message):
 
 
 def test_the_full_study_is_all_of_its_grids():
-    names = ("demo", "news", "cifar10", "cifar100", "tiny_imagenet")
-    parts = [read(ROOT / "slurm" / f"{name}.yaml") for name in names]
-    full = read(ROOT / "slurm" / "full.yaml")
-    assert list(full) == [task for part in parts for task in part]
+    file = ROOT / "slurm" / "full.yaml"
+    parts = [read(one) for one in files(file)]
+    assert {"demo", "digits", "news", "cifar10", "cifar100", "tiny_imagenet"} <= {one.stem for one in files(file)}
+    assert list(read(file)) == [task for part in parts for task in part]
+    assert len(read(ROOT / "slurm" / "digits_study.yaml")) == 205  # as README and grid file say
     assert len(read(ROOT / "slurm" / "small.yaml")) == 12
 
 

@@ -7,6 +7,7 @@ from lib import data, report, runs
 from lib.checks import ParameterError
 from lib.own_data import decode
 from lib.parameters import Experiment
+from lib.studies import studies
 from lib.training import run
 
 RNG = np.random.default_rng(0)
@@ -171,9 +172,9 @@ def test_a_report_is_made_of_a_run_on_own_data(tmp_path):
     np.savez(folder / "own.npz", **arrays())
     settings = {"probe_size": 2, "batch_size": 4, "epochs": 2, "window": 1, "patience": 1}
     finished = run(Experiment(dataset=str(folder / "own.npz"), runs_folder=str(tmp_path / "runs"), **settings))
-    assert list(runs.studies(runs.load(tmp_path / "runs"))) == ["own"]
+    assert [study.name for study in studies(runs.load(tmp_path / "runs"))] == ["own"]
     page = report.build(str(tmp_path / "runs"), str(tmp_path / "figures"), idea_epochs=6)
-    assert "Early stopping on own" in page.read_text()
+    assert "own: 1 run, 1 seed for each noise" in page.read_text()
     assert finished.folder.name.startswith("own-")
 
 

@@ -1,8 +1,11 @@
+import os
+
 import pandas as pd
 import pytest
 
 from lib import printing, provenance
 from lib.page import Page
+from lib.parameters import ROOT
 from lib.provenance import Provenance
 
 SVG = '<?xml version="1.0"?>\n<svg height="9pt" width="{}" version="1.1"></svg>'
@@ -41,7 +44,7 @@ def test_tables_are_counted_apart_and_words_are_escaped(page):
     assert "&lt;b&gt;" in plain
 
 
-def test_every_link_to_provenance_has_its_place(page):
+def test_every_link_to_provenance_has_its_place(page, tmp_path):
     shown = page.figure("a", "").data + page.figure("b", "").data + page.table("t").data
     told = page.provenance().data
     for name in ("a", "b", "t"):
@@ -50,7 +53,8 @@ def test_every_link_to_provenance_has_its_place(page):
     assert "unseen" not in told
     assert told.count("<p>Runs: 2. Data: load &amp; digits.</p>") == 1
     assert "<code>run&lt;2</code>" in told
-    assert '<a href="../notebooks/n.ipynb">notebooks/n.ipynb</a>, commit <code>0123456789ab</code>' in told
+    link = os.path.relpath(ROOT / "notebooks" / "n.ipynb", tmp_path)
+    assert f'<a href="{link}">notebooks/n.ipynb</a>, commit <code>0123456789ab</code>' in told
 
 
 def test_what_no_notebook_made_is_known(page):

@@ -35,6 +35,8 @@ def test_long_names_make_short_file_names():
     assert file_stem("digits") == "digits"
     assert len(file_stem("digits " + 300 * "x")) < 30
     assert "/" not in file_stem("a/b c=d/e")
+    assert file_stem("digits a=b c=d") == "digits-a_b_c_d"
+    assert file_stem("d/set+1.npz") != file_stem("d/set 1.npz")
 
 
 def test_the_fewest_parameters_that_tell_studies_apart_name_them(table):
@@ -64,6 +66,12 @@ def test_the_study_is_what_most_runs_are_then_what_is_nearest_to_the_defaults(ta
     fewer = table[table["seed"] == 0]
     (study,) = studies(pd.concat([other, fewer]))
     assert study.runs["cnd_bins"].unique().tolist() == [10]
+
+
+def test_runs_that_hold_nothing_out_are_the_study_however_few(table):
+    many = pd.concat([table.assign(validation_share=0.05, run=table["run"].astype(str) + str(i)) for i in range(3)])
+    (study,) = studies(pd.concat([many, table.assign(validation_share=0.0)]))
+    assert study.runs["validation_share"].unique().tolist() == [0]
 
 
 def test_trainings_repeated_with_other_signals_change_nothing(table):
