@@ -1,5 +1,6 @@
 """What the choices in CND are worth: each changed by itself, everything else as in the study."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -104,11 +105,15 @@ def runs_with_layers(study: Study) -> pd.DataFrame:
 
 
 def sorted_quantile(values: np.ndarray, quantile: float) -> np.ndarray:
-    """The quantile, interpolated linearly, of values sorted along the last axis; shape (n, m) gives (n,)."""
+    """The quantile, interpolated linearly, of values sorted along the last axis; shape (n, m) gives (n,).
+
+    As `lib.cnd.aggregate` takes it of values in any order; NaN where a value is missing.
+    """
     place = quantile * (values.shape[1] - 1)
-    low = int(place)
-    high = min(low + 1, values.shape[1] - 1)
-    return values[:, low] + (place - low) * (values[:, high] - values[:, low])
+    low, high = (values[:, at].astype(np.float64) for at in (math.floor(place), math.ceil(place)))
+    weight = place % 1
+    found = low + weight * (high - low) if weight < 0.5 else high - (1 - weight) * (high - low)
+    return np.where(np.isnan(values[:, -1]), np.nan, found)
 
 
 def table(study: Study, folder: Path | str) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lib.ablation import sorted_quantile
 from lib.checks import ParameterError, check_choice
 from lib.criteria import CRITERIA
 from lib.parameters import Experiment, dataset_label
@@ -160,7 +161,7 @@ class Recorded:
         if settings.layer not in self.layers:
             raise ValueError(f"layer={settings.layer!r}: must be one that was stored, {', '.join(self.layers)}")
         ordered, mean = self._ordered(settings.layer)
-        return mean if settings.quantile is None else _quantile(ordered, settings.quantile)
+        return mean if settings.quantile is None else sorted_quantile(ordered, settings.quantile)
 
     def prepare(self, layer: str) -> None:
         """Read and sort the divergences now, so that the first move of a slider is as fast as the next."""
@@ -288,12 +289,3 @@ def _named(groups: Collection[list[Recorded]]) -> list[tuple[str, list[Recorded]
             alone = [name for name in apart if [other[name] for other in told].count(of_group[name]) == 1]
             named.append((", ".join([dataset, *(f"{name}={of_group[name]}" for name in alone[:1] or apart)]), group))
     return named
-
-
-def _quantile(ordered: np.ndarray, quantile: float) -> np.ndarray:
-    """Linear quantile of each row in rising order, NaN where a value is missing, as `lib.cnd.aggregate`."""
-    place = quantile * (ordered.shape[1] - 1)
-    low, high = (ordered[:, at].astype(np.float64) for at in (math.floor(place), math.ceil(place)))
-    weight = place % 1
-    value = low + weight * (high - low) if weight < 0.5 else high - (1 - weight) * (high - low)
-    return np.where(np.isnan(ordered[:, -1]), np.nan, value)

@@ -223,6 +223,12 @@ def across_settings(stops: pd.DataFrame, baseline: str = BASELINE) -> Friedman:
     return Friedman(found.statistic, found.p_value, found.blocks, found.ranks, found.against_baseline, "; ".join(told))
 
 
+def counts(summary: pd.DataFrame) -> tuple[int, pd.Series]:
+    """Runs of a `summary`, and seeds of each of its settings."""
+    settings = summary.assign(runs=summary["runs"] + summary["failed"]).groupby(SETTING, observed=True)
+    return int(settings["runs"].max().sum()), settings["seeds"].max()
+
+
 def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
     """Every setting and criterion over seeds, with intervals and tests.
 
@@ -232,9 +238,9 @@ def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASEL
         baseline: criterion that the others are compared with.
 
     Returns:
-        A row a setting and criterion, in the order of `lib.criteria.LABELS`: the setting, criterion, runs (that the
-        criterion stopped), failed (that it did not); of each of `QUANTITIES` mean, low and high (95 %; accuracy in %,
-        gap in percentage points, epochs_late in epochs, spent in records); rank, winner, holm_p against the baseline,
+        A row a setting and criterion, in the order of `lib.criteria.LABELS`: the setting, criterion, seeds, runs (that
+        the criterion stopped), failed (that it did not); of each of `QUANTITIES` mean, low and high (95 %; accuracy in
+        %, gap in percentage points, epochs_late in epochs, spent in records); rank, winner, holm_p against the baseline,
         and of the setting's test friedman_p, blocks and note.
     """
     values = stops.assign(test_accuracy=100 * stops["test_accuracy"]).merge(
@@ -244,7 +250,7 @@ def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASEL
     for key, group in values.groupby([*SETTING, "criterion"], sort=True, observed=True):
         stopped = group["record"].notna()
         rows.append(dict(zip([*SETTING, "criterion"], key, strict=True)) | {"runs": int(stopped.sum())})
-        rows[-1]["failed"] = int((~stopped).sum())
+        rows[-1] |= {"failed": int((~stopped).sum()), "seeds": group["seed"].nunique()}
         samples.append([group[quantity].dropna().to_numpy() for quantity in QUANTITIES])
     ends = intervals([sample for row in samples for sample in row]).reshape(len(rows), len(QUANTITIES), 2)
     found = in_settings(stops, baseline)

@@ -6,7 +6,7 @@ from lib.baselines import name_of
 from lib.criteria import LABELS, ORACLE
 from lib.naming import noise_name
 from lib.printing import Format, Html, interval, plain
-from lib.statistics import BASELINE, LEVEL, Friedman
+from lib.statistics import BASELINE, LEVEL, Friedman, counts
 
 HEADINGS = {
     "test_accuracy": ("Test accuracy (%)", 1),
@@ -121,12 +121,13 @@ def ablation(changed: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
     return table
 
 
-def ablation_caption(changed: pd.DataFrame, study: str) -> str:
+def ablation_caption(changed: pd.DataFrame, study: str, seeds: int) -> str:
     """What the ablation shows."""
     return (
         f"{study}: CND with one choice changed at a time, everything else as in the study; means over runs of all "
         f"noises and seeds with bootstrap 95 % intervals, differences on the "
-        f"same {_span(changed['runs'])} runs. What is best here was found on test data: no choice was made by it."
+        f"same {_span(changed['runs'])} runs of up to {seeds} seeds. What is best here was found on test data: no "
+        f"choice was made by it."
     )
 
 
@@ -151,16 +152,14 @@ def baselines_caption(held_out: pd.DataFrame, study: str) -> str:
 
 def overall_caption(summaries: dict[str, pd.DataFrame], across: Friedman) -> str:
     """What the overall table shows."""
-    runs = sum(
-        int((summary["runs"] + summary["failed"]).groupby([summary["noise"], summary["noise_rate"]]).max().sum())
-        for summary in summaries.values()
-    )
+    counted = [counts(summary) for summary in summaries.values()]
+    runs, seeds = sum(runs for runs, _ in counted), pd.concat([seeds for _, seeds in counted])
     test = "" if pd.isna(across.p_value) else f"; Friedman p = {across.p_value:.3g}, Holm p against {LABELS[BASELINE]}"
     note = f" Note: {across.note}." if across.note else ""
     return (
-        f"All studies, {runs} runs: gap to the oracle in points, averaged over the settings of each study; settings "
-        f"in which a criterion wins (Friedman significant, best rank); average rank over {across.blocks} settings, 1 "
-        f"the best{test}.{note}"
+        f"All studies, {runs} runs, {_span(seeds)} seeds in a setting: gap to the oracle in points, averaged over "
+        f"the settings of each study; settings in which a criterion wins (Friedman significant, best rank); average "
+        f"rank over {across.blocks} settings, 1 the best{test}.{note}"
     )
 
 
@@ -171,8 +170,8 @@ def _span(counts: pd.Series) -> str:
 
 def _seeds(summary: pd.DataFrame) -> str:
     """How many runs and seeds a summary is of."""
-    of_setting = (summary["runs"] + summary["failed"]).groupby([summary["noise"], summary["noise_rate"]]).max()
-    runs, seeds = of_setting.sum(), _span(of_setting)
+    runs, of_setting = counts(summary)
+    seeds = _span(of_setting)
     return f"{runs} run{'' if runs == 1 else 's'}, {seeds} seed{'' if seeds == '1' else 's'} for each noise"
 
 

@@ -6,7 +6,7 @@ from lib.criteria import CRITERIA, END, LABELS, ORACLE, PUBLISHED
 from lib.diagrams import cnd_shape
 from lib.naming import noise_name
 from lib.results import Result, Results
-from lib.statistics import LEVEL, Friedman
+from lib.statistics import LEVEL, Friedman, counts
 
 
 def number(count: int, what: str) -> str:
@@ -97,13 +97,7 @@ def findings(result: Result) -> str:
 
 def fewest_seeds(results: Results) -> int:
     """The smallest number of seeds of any setting."""
-    counts = [
-        (result.summary["runs"] + result.summary["failed"])
-        .groupby([result.summary["noise"], result.summary["noise_rate"]])
-        .max()
-        for result in results.studies
-    ]
-    return int(pd.concat(counts).min())
+    return int(min(counts(result.summary)[1].min() for result in results.studies))
 
 
 def data_limits(results: Results) -> list[str]:

@@ -204,7 +204,9 @@ def test_in_settings_references_take_no_part(stops):
 def test_the_summary_counts_means_and_tests(stops, correlated):
     table = statistics.summary(stops, correlated).set_index(["noise_rate", "criterion"])
     cnd = table.loc[(0.4, "cnd")]
-    assert (cnd["runs"], cnd["failed"], cnd["blocks"]) == (2, 1, 2)
+    assert (cnd["runs"], cnd["failed"], cnd["seeds"], cnd["blocks"]) == (2, 1, 3, 2)
+    runs, seeds = statistics.counts(table.reset_index())
+    assert (runs, seeds.tolist()) == (6, [3, 3])
     assert cnd["gap_mean"] == 5.5
     assert cnd["gap_low"] == 5
     assert cnd["gap_high"] == 6

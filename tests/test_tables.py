@@ -77,7 +77,7 @@ def test_overall_joins_studies_with_ranks(summary):
     assert printed["Holm p"].tolist() == ["&lt;0.001", "", ""]
     assert printed["Average rank"].tolist() == ["2.00", "<strong>1.00</strong>", ""]
     caption = tables.overall_caption(summaries, across)
-    assert "All studies, 10 runs" in caption
+    assert "All studies, 10 runs, 5 seeds in a setting" in caption
     assert "4 settings" in caption
     assert "Note: a note." in caption
 
