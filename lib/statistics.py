@@ -240,8 +240,8 @@ def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASEL
     Returns:
         A row a setting and criterion, in the order of `lib.criteria.LABELS`: the setting, criterion, seeds, runs (that
         the criterion stopped), failed (that it did not); of each of `QUANTITIES` mean, low and high (95 %; accuracy in
-        %, gap in percentage points, epochs_late in epochs, spent in records); rank, winner, holm_p against the baseline,
-        and of the setting's test friedman_p, blocks and note.
+        %, gap in percentage points, epochs_late in epochs, spent in records); rank, winner, holm_p against the
+        baseline, and of the setting's test friedman_p, blocks and note.
     """
     values = stops.assign(test_accuracy=100 * stops["test_accuracy"]).merge(
         correlated, on=["run", "criterion"], how="left"
