@@ -10,11 +10,13 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import papermill
 import psutil
+from traitlets.config import Config
 
 STOPPED = 75  # what sysexits.h calls a temporary failure: the user is invited to try again
 
@@ -23,20 +25,23 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | N
     """Execute a notebook by papermill; the executed notebook is `output`. Returns None, or what went wrong.
 
     The working folder stays that of the caller, as papermill would change it for all threads of the process; paths in
-    notebooks start at the project root.
+    notebooks start at the project root. The kernel is spoken to by sockets in a folder of its own: of kernels that
+    processes start at the same time by TCP, two can be given the same port, and one dies (papermill's issue 511).
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        papermill.execute_notebook(
-            notebook,
-            output,
-            parameters=parameters,
-            progress_bar=False,
-            kernel_name="python3",
-            extra_arguments=["--log-level=CRITICAL"],
-            shutdown_kernel="immediate",  # what matters is on disk by then
-        )
+        with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as sockets:
+            papermill.execute_notebook(
+                notebook,
+                output,
+                parameters=parameters,
+                progress_bar=False,
+                kernel_name="python3",
+                config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
+                extra_arguments=["--log-level=CRITICAL"],
+                shutdown_kernel="immediate",  # what matters is on disk by then
+            )
     except papermill.PapermillExecutionError as error:
         return f"{error.ename}: {error.evalue}"
     except Exception as error:  # a dead kernel must not take other runs with it

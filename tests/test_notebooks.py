@@ -1,6 +1,8 @@
 """Every notebook is a function: a parameters cell, no outputs, and it runs with small parameters."""
 
+import json
 import re
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -24,6 +26,17 @@ def test_committed_without_outputs_and_with_parameters_first(path):
     assert code[0].metadata.get("tags") == ["parameters"]
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert notebook.cells[0].cell_type == "markdown"
+
+
+def test_kernels_share_no_ports(tmp_path):
+    asks = "from ipykernel.connect import get_connection_file\nprint(open(get_connection_file()).read())"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(asks)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python"}
+    nbformat.write(notebook, tmp_path / "asks.ipynb")
+    assert execute(tmp_path / "asks.ipynb", tmp_path / "out.ipynb", {}) is None
+    connection = json.loads(nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[0].outputs[0].text)
+    assert connection["transport"] == "ipc"
+    assert not Path(connection["ip"]).parent.exists()  # nothing of it is left
 
 
 def test_digits(tmp_path):
