@@ -77,8 +77,7 @@ def _exact(graph) -> float:
     if weights.shape[0] == 1:
         return 0.0
     degrees, trace = _degrees(weights)
-    density = weights.toarray()
-    density /= -trace
+    density = (weights * (-1 / trace)).toarray()
     np.fill_diagonal(density, degrees / trace)
     return float(_f(np.linalg.eigvalsh(density)).sum())
 

@@ -23,7 +23,7 @@ def ranges(z: torch.Tensor, rows: torch.Tensor | None = None) -> tuple[torch.Ten
     else:
         z = z if rows is None else z[rows]
         low, high = z.amin(dim=0).double(), z.amax(dim=0).double()
-    if not torch.isfinite(high - low).all():
+    if not torch.isfinite((high - low).to(z.dtype)).all():
         raise ValueError("pre_activations: must be finite, and so must their range; got NaN or infinity")
     return low, high
 
@@ -61,10 +61,11 @@ def histograms(z: torch.Tensor, y: torch.Tensor, num_classes: int, bins: int) ->
 
 def count(z, y, low, high, num_classes: int, bins: int) -> torch.Tensor:
     """As `histograms`, in bins between low and high, float64 of shape (neurons,), between which all values must lie."""
+    # In the precision of the values: double would take twice the time to bin singles, and the same bins but at edges.
     # A width so small that bins have none is that of a constant neuron.
-    scale = (bins / (high - low)).nan_to_num(nan=0.0, posinf=0.0)
+    scale = (bins / (high - low)).to(z.dtype).nan_to_num(nan=0.0, posinf=0.0)
     counted = _count_on_cpu if z.device.type == "cpu" else _count_on_device
-    return counted(z, y, low, scale, num_classes, bins)
+    return counted(z, y, low.to(z.dtype), scale, num_classes, bins)
 
 
 def class_weights(totals: torch.Tensor, weights: str) -> torch.Tensor:

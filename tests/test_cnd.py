@@ -31,8 +31,10 @@ def test_agrees_with_a_slow_independent_reference(weights, dtype, bins):
     rng = np.random.default_rng(0)
     y = rng.choice(9, size=2000, p=np.r_[0, np.arange(1, 9) / 36])
     z = (rng.normal(size=(2000, 300)) + 0.3 * y[:, None] * rng.normal(size=300)).astype(dtype)
-    fast = neuron_divergence(z, y, 10, bins, weights)
-    assert np.abs(fast - slow_divergence(z, y, 10, bins, weights)).max() < 1e-4
+    difference = np.abs(neuron_divergence(z, y, 10, bins, weights) - slow_divergence(z, y, 10, bins, weights))
+    # Bins are of the precision of the values: a few float32 values at an edge fall to its other side.
+    assert (difference < 1e-9).mean() > (0.95 if dtype == np.float32 else 0.99)
+    assert difference.max() < (5e-3 if dtype == np.float32 else 1e-9)
 
 
 @settings(max_examples=60)
@@ -104,6 +106,8 @@ def test_a_neuron_of_almost_no_width_is_constant():
 def test_a_range_that_is_not_finite_is_an_error():
     with pytest.raises(ValueError, match="and so must their range"):
         neuron_divergence(np.array([[-1.7e308], [1.7e308]]), np.array([0, 1]), 2)
+    with pytest.raises(ValueError, match="and so must their range"):
+        neuron_divergence(np.array([[-3e38], [3e38]], dtype=np.float32), np.array([0, 1]), 2)
 
 
 def test_a_missing_class_does_not_count():
@@ -157,7 +161,7 @@ def test_counting_on_a_device_agrees_with_counting_on_the_cpu():
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(3000, 70, generator=generator)
     y = torch.randint(5, (3000,), generator=generator)
-    low, high = z.amin(0).double(), z.amax(0).double()
+    low, high = z.amin(0), z.amax(0)
     arguments = (z, y, low, 40 / (high - low), 5, 40)
     assert torch.equal(histograms._count_on_cpu(*arguments), histograms._count_on_device(*arguments))
 
