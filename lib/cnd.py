@@ -12,12 +12,13 @@ The densities are histograms of equal bins between the neuron's minimum and maxi
 
 import math
 
+import numpy as np
 import torch
 
 from lib.arrays import like, to_tensor
 from lib.checks import ParameterError, check_choice
 from lib.estimators import gaussian, kernel, neighbours
-from lib.histograms import class_weights, count, divergence, histograms, ranges
+from lib.histograms import class_weights, count, divergence, histogram_divergence, ranges
 
 ESTIMATORS = {"gaussian": gaussian, "kernel": kernel, "neighbours": neighbours}
 """Estimators of the class densities other than histograms."""
@@ -66,10 +67,10 @@ def neuron_divergence(
     if not counted.any():
         return like(torch.full((z.shape[1],), math.nan, dtype=torch.float64), pre_activations)
     if estimator == "histogram":
-        return like(divergence(histograms(z, y, num_classes, bins), weights), pre_activations)
+        return like(histogram_divergence(z, y, num_classes, bins, weights), pre_activations)
     z, y = z[counted], y[counted]
     ranges(z)
-    share = class_weights(torch.bincount(y, minlength=num_classes), weights)
+    share = class_weights(torch.bincount(y, minlength=num_classes).double(), weights)
     return like(ESTIMATORS[estimator](z, y, num_classes, share), pre_activations)
 
 
@@ -82,13 +83,14 @@ def aggregate(bits, quantile: float | None = 0.9) -> float:
 
     Raises ParameterError.
     """
-    values = to_tensor(bits).double()
+    values = to_tensor(bits).double().cpu().numpy()
     if quantile is None:
-        return values.mean().item()
+        return float(values.mean())
     if not 0 <= quantile <= 1:
         raise ParameterError(f"quantile={quantile}: must be a number in [0, 1], or None for the mean")
-    ordered, place = values.sort().values, quantile * (len(values) - 1)  # torch.quantile has a limit of size
-    return ordered[math.floor(place)].lerp(ordered[math.ceil(place)], place % 1).item()
+    ordered, place = np.sort(values), quantile * (len(values) - 1)
+    below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
+    return float(below + (above - below) * (place % 1))
 
 
 class StreamingDivergence:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 import torch
+from scipy.special import xlogy
 
 _BLOCK = 256  # neurons whose counters stay in the cache together
 _SMALL = 2_000_000  # values below which starting threads costs more than they save
@@ -19,13 +20,24 @@ def ranges(z: torch.Tensor, rows: torch.Tensor | None = None) -> tuple[torch.Ten
     """Minimum and maximum of every neuron over some rows, float64. Raises ValueError for values that are not finite."""
     if z.device.type == "cpu":
         rows = torch.arange(len(z)) if rows is None else rows
-        low, high = (torch.from_numpy(bound).double() for bound in _ranges(z.contiguous().numpy(), rows.numpy()))
-    else:
-        z = z if rows is None else z[rows]
-        low, high = z.amin(dim=0).double(), z.amax(dim=0).double()
-    if not torch.isfinite((high - low).to(z.dtype)).all():
-        raise ValueError("pre_activations: must be finite, and so must their range; got NaN or infinity")
+        low, high = _finite_ranges(z.contiguous().numpy(), rows.numpy())
+        return torch.from_numpy(low).double(), torch.from_numpy(high).double()
+    z = z if rows is None else z[rows]
+    low, high = z.amin(dim=0), z.amax(dim=0)
+    _check_finite(bool(torch.isfinite(high - low).all()))
+    return low.double(), high.double()
+
+
+def _finite_ranges(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    low, high = _ranges(values, rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        _check_finite(bool(np.isfinite(high - low).all()))
     return low, high
+
+
+def _check_finite(finite: bool) -> None:
+    if not finite:
+        raise ValueError("pre_activations: must be finite, and so must their range; got NaN or infinity")
 
 
 # Of the ways to write it NumPy's functions are the one that the compiler vectorises; they also keep NaN.
@@ -39,6 +51,22 @@ def _ranges(z, rows):
         for j in range(len(row)):
             high[j] = np.maximum(high[j], row[j])
     return low, high
+
+
+def histogram_divergence(z: torch.Tensor, y: torch.Tensor, num_classes: int, bins: int, weights: str) -> torch.Tensor:
+    """Divergence of the histograms of every neuron: bits, float64, shape (neurons,).
+
+    Arguments and errors as for `histograms`, and `weights`, "uniform" over the classes present or "frequency". On CPUs
+    the counts of a block of neurons are used while they are in the cache, and are never there for all neurons.
+    """
+    if z.device.type != "cpu":
+        return divergence(histograms(z, y, num_classes, bins), weights)
+    values, rows, starts = z.contiguous().numpy(), *_by_class(y.numpy(), num_classes)
+    low, high = _finite_ranges(values, np.flatnonzero(y.numpy() >= 0))
+    totals = np.diff(starts).astype(np.float64)
+    share, c_log_c = class_weights(totals, weights), _x_log2_x(np.arange(totals.max() + 1))
+    arguments = (rows, starts, low, _scale(low, high, bins), bins, totals, share, c_log_c)
+    return torch.from_numpy(np.concatenate(_in_blocks(_divergence_of_block, values, *arguments)))
 
 
 def histograms(z: torch.Tensor, y: torch.Tensor, num_classes: int, bins: int) -> torch.Tensor:
@@ -61,17 +89,30 @@ def histograms(z: torch.Tensor, y: torch.Tensor, num_classes: int, bins: int) ->
 
 def count(z, y, low, high, num_classes: int, bins: int) -> torch.Tensor:
     """As `histograms`, in bins between low and high, float64 of shape (neurons,), between which all values must lie."""
-    # In the precision of the values: double would take twice the time to bin singles, and the same bins but at edges.
-    # A width so small that bins have none is that of a constant neuron.
-    scale = (bins / (high - low)).to(z.dtype).nan_to_num(nan=0.0, posinf=0.0)
-    counted = _count_on_cpu if z.device.type == "cpu" else _count_on_device
-    return counted(z, y, low.to(z.dtype), scale, num_classes, bins)
+    low, high = low.to(z.dtype), high.to(z.dtype)
+    if z.device.type != "cpu":
+        return _count_on_device(z, y, low, _scale(low, high, bins), num_classes, bins)
+    values, rows, starts = z.contiguous().numpy(), *_by_class(y.numpy(), num_classes)
+    low, high = low.numpy(), high.numpy()
+    blocks = _in_blocks(_count_block, values, rows, starts, low, _scale(low, high, bins), bins)
+    return torch.from_numpy(np.concatenate(blocks, axis=1))
 
 
-def class_weights(totals: torch.Tensor, weights: str) -> torch.Tensor:
-    """Weight of each class by its number of samples, both of shape (K,); 0 for a class without samples."""
-    present = (totals > 0).double()
-    return totals.double() / totals.sum() if weights == "frequency" else present / present.sum()
+def _scale(low, high, bins: int):
+    """Bins a unit, arrays or tensors, in the precision of the values: that of double would take twice the time.
+
+    A width so small that bins have none is that of a constant neuron, as is 0: all samples are in the first bin.
+    """
+    with np.errstate(divide="ignore", over="ignore"):
+        scale = bins * (1 / (high - low))  # what torch makes of bins / (high - low); NumPy rounds that otherwise
+    scale[~(abs(scale) < math.inf)] = 0
+    return scale
+
+
+def class_weights(totals, weights: str):
+    """Weight of each class by its number of samples, float64 arrays or tensors of shape (K,); 0 where there is none."""
+    counted = totals if weights == "frequency" else totals.clip(max=1)
+    return counted / counted.sum()
 
 
 def divergence(counts: torch.Tensor, weights: str) -> torch.Tensor:
@@ -92,20 +133,21 @@ def divergence(counts: torch.Tensor, weights: str) -> torch.Tensor:
 def _divergence(counts, totals, share, c_log_c):
     _, neurons, bins = counts.shape
     bits, present = np.empty(neurons), np.flatnonzero(totals)
+    most = (share[present] * np.log2(totals[present])).sum()
+    mixture, logarithms = np.empty(bins), np.empty(bins)
     for j in range(neurons):
-        mixture, within = np.zeros(bins), 0.0
+        mixture[:] = 0
+        logarithms[:] = 0
         for c in present:
-            in_bin, logarithms, per_sample = counts[c, j], 0.0, share[c] / totals[c]
+            in_bin, per_sample = counts[c, j], share[c] / totals[c]
             for b in range(bins):
                 mixture[b] += per_sample * in_bin[b]
-            for cell in in_bin:
-                logarithms += c_log_c[cell]
-            within += share[c] * (math.log2(totals[c]) - logarithms / totals[c])
-        entropy = 0.0
+                logarithms[b] += per_sample * c_log_c[in_bin[b]]
+        entropy = logarithms.sum() - most
         for p in mixture:
             if p > 0:
                 entropy -= p * math.log2(p)
-        bits[j] = max(entropy - within, 0.0)
+        bits[j] = max(entropy, 0.0)
     return bits
 
 
@@ -114,27 +156,19 @@ def entropy_bits(p: torch.Tensor) -> torch.Tensor:
     return -_x_log2_x(p).sum(dim=-1)
 
 
-def _x_log2_x(x: torch.Tensor) -> torch.Tensor:
-    return torch.special.xlogy(x, x) / math.log(2)
+def _x_log2_x(x):
+    """x log2 x of an array or tensor, 0 at 0."""
+    return (torch.special.xlogy if isinstance(x, torch.Tensor) else xlogy)(x, x) / math.log(2)
 
 
-def _count_on_cpu(z, y, low, scale, num_classes, bins):
-    neurons = z.shape[1]
-    counts = np.zeros((num_classes, neurons * bins), dtype=np.int32)
-    rows, starts = _by_class(y.numpy(), num_classes)
-    arguments = (z.contiguous().numpy(), rows, starts, low.numpy(), scale.numpy(), bins, counts)
-
-    def count_block(first):
-        _count_block(*arguments, first, min(first + _BLOCK, neurons))
-
-    blocks = range(0, neurons, _BLOCK)
-    if z.numel() < _SMALL:
-        for first in blocks:
-            count_block(first)
-    else:
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(count_block, blocks))
-    return torch.from_numpy(counts).view(num_classes, neurons, bins)
+def _in_blocks(compiled, values: np.ndarray, *arguments) -> list[np.ndarray]:
+    """What a compiled function gives on block after block of neurons, which are its last two arguments."""
+    neurons = values.shape[1]
+    blocks = [(first, min(first + _BLOCK, neurons)) for first in range(0, neurons, _BLOCK)]
+    if values.size < _SMALL:
+        return [compiled(values, *arguments, *block) for block in blocks]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(lambda block: compiled(values, *arguments, *block), blocks))
 
 
 @numba.njit(nogil=True, cache=True)
@@ -155,20 +189,27 @@ def _by_class(y, num_classes):
 
 # Index and count go in two loops because the compiler vectorises the first only where it stands alone.
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _count_block(z, rows, starts, low, scale, bins, counts, first, last):
+def _count_block(z, rows, starts, low, scale, bins, first, last):
     last_bin = np.int32(bins - 1)
-    neurons = last - first
+    classes, neurons = len(starts) - 1, last - first
+    counts = np.zeros((classes, neurons * bins), dtype=np.int32)
     lows, scales = low[first:last], scale[first:last]
     offsets = (np.arange(neurons) * bins).astype(np.int32)
     cells = np.empty(neurons, dtype=np.uint32)
-    for label in range(len(starts) - 1):
-        counter = counts[label, first * bins : last * bins]
+    for label in range(classes):
+        counter = counts[label]
         for i in rows[starts[label] : starts[label + 1]]:
             row = z[i, first:last]
             for j in range(neurons):
                 cells[j] = min(np.int32((row[j] - lows[j]) * scales[j]), last_bin) + offsets[j]
             for j in range(neurons):
                 counter[cells[j]] += np.int32(1)
+    return counts.reshape(classes, neurons, bins)
+
+
+@numba.njit(nogil=True, cache=True)
+def _divergence_of_block(z, rows, starts, low, scale, bins, totals, share, c_log_c, first, last):
+    return _divergence(_count_block(z, rows, starts, low, scale, bins, first, last), totals, share, c_log_c)
 
 
 def _count_on_device(z, y, low, scale, num_classes, bins):

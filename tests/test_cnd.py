@@ -157,13 +157,18 @@ def test_wrong_arguments(arguments, message):
     assert message in str(error.value)
 
 
-def test_counting_on_a_device_agrees_with_counting_on_the_cpu():
+@pytest.mark.parametrize("small", [0, 10**9])
+@pytest.mark.parametrize("weights", ["uniform", "frequency"])
+def test_all_ways_to_count_agree(weights, small, monkeypatch):
+    monkeypatch.setattr(histograms, "_SMALL", small)  # 0: in threads
     generator = torch.Generator().manual_seed(0)
-    z = torch.randn(3000, 70, generator=generator)
-    y = torch.randint(5, (3000,), generator=generator)
-    low, high = z.amin(0), z.amax(0)
-    arguments = (z, y, low, 40 / (high - low), 5, 40)
-    assert torch.equal(histograms._count_on_cpu(*arguments), histograms._count_on_device(*arguments))
+    z = torch.randn(3000, 600, generator=generator)
+    y = torch.randint(-1, 5, (3000,), generator=generator)
+    low, high = z[y >= 0].amin(0), z[y >= 0].amax(0)
+    counts = histograms.histograms(z, y, 6, 40)
+    assert torch.equal(counts, histograms._count_on_device(z, y, low, 40 / (high - low), 6, 40))
+    at_once = histograms.histogram_divergence(z, y, 6, 40, weights)
+    assert torch.equal(at_once, histograms.divergence(counts, weights))
 
 
 def test_half_precision_and_non_contiguous_input():
