@@ -47,17 +47,17 @@ class ActivationGraphs:
         weights = self.weights[label]
         if np.isnan(weights).any():
             raise ValueError(f"class {label}: must have samples")
-        order, indices, starts = self._layout
-        return sparse.csr_array((np.concatenate([weights, weights])[order], indices, starts))
+        edges, indices, starts = self._layout
+        return sparse.csr_array((weights[edges], indices, starts))
 
     @cached_property
     def _layout(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Order of the weights, there and back, in the rows of the matrix, their columns, and where each row starts."""
+        """Which edge each entry of the matrix is, row by row, its column, and where each row starts."""
         n = sum(count for _, count in self.nodes)
         rows, columns = np.concatenate([self.rows, self.columns]), np.concatenate([self.columns, self.rows])
         order = np.lexsort((columns, rows))
         starts = np.searchsorted(rows[order], np.arange(n + 1))
-        return order, columns[order], starts
+        return order % len(self.rows), columns[order], starts
 
     def networkx(self, label: int):
         """The graph of a class as `networkx.Graph`; nodes carry `layer`, edges `weight`, those of weight 0 left out."""

@@ -54,22 +54,28 @@ def edge_by_edge(model: nn.Module, x: torch.Tensor, labels: torch.Tensor, label:
     return float(-(eigenvalues * np.log(eigenvalues)).sum())
 
 
+def timed(seconds: list[float], function):
+    """What the function gives; its time is appended to the seconds."""
+    time.sleep(0.1)  # threads of what was timed before wait busily for a while
+    began = time.perf_counter()
+    result = function()
+    seconds.append(time.perf_counter() - began)
+    return result
+
+
 def small(rounds: int) -> None:
     """Ten classes of the perceptron; the reference is timed on two of them."""
-    model, timed = network(), 2
+    model, few = network(), 2
     x, labels = torch.rand(2000, WIDTHS[0]), torch.arange(2000) % CLASSES
     seconds: dict[str, list[float]] = {"reference": [], "exact": [], "estimate": []}
     for _ in range(rounds):
-        began = time.perf_counter()
-        slow = [edge_by_edge(model, x, labels, label) for label in range(timed)]
-        seconds["reference"].append((time.perf_counter() - began) * CLASSES / timed)
-        began = time.perf_counter()
-        exact = von_neumann_entropies(activation_graphs(model, x, labels, CLASSES))
-        seconds["exact"].append(time.perf_counter() - began)
-        began = time.perf_counter()
-        graphs = activation_graphs(model, x, labels, CLASSES)
-        estimates = approximate_von_neumann_entropies(graphs, probes=4, steps=8)
-        seconds["estimate"].append(time.perf_counter() - began)
+        slow = timed(seconds["reference"], lambda: [edge_by_edge(model, x, labels, label) for label in range(few)])
+        seconds["reference"][-1] *= CLASSES / few
+        exact = timed(seconds["exact"], lambda: von_neumann_entropies(activation_graphs(model, x, labels, CLASSES)))
+        estimates = timed(
+            seconds["estimate"],
+            lambda: approximate_von_neumann_entropies(activation_graphs(model, x, labels, CLASSES), probes=4, steps=8),
+        )
     print(f"largest difference: exact {max(abs(a - b) for a, b in zip(slow, exact, strict=False)):.1e} nats, ", end="")
     print(f"estimate {max(abs(a.value - b) for a, b in zip(estimates, exact, strict=True)):.1e}", end="")
     print(f" (told: {max(a.error for a in estimates):.1e}) of {exact[0]:.3f}")
