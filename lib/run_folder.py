@@ -13,8 +13,10 @@
 | `<notebook>.ipynb` | the executed notebook, where papermill ran it |
 """
 
+import io
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,13 +132,46 @@ def read_performances(folder: Path) -> pd.DataFrame:
 
 def records(folder: Path) -> tuple[list[str], np.ndarray]:
     """Names and values, shape (records, columns), of the whole lines. Raises OSError, or ValueError for damage."""
-    text = (Path(folder) / PERFORMANCES).read_text()
-    header, _, whole = text[: text.rfind("\n") + 1].partition("\n")
-    columns, lines = (header or "record,epoch").split(","), whole.count("\n")
-    values = np.fromstring(whole.replace("\n", ","), sep=",")
+    columns, whole = _whole_lines(folder)
+    lines, values = whole.count("\n"), np.fromstring(whole.replace("\n", ","), sep=",")
     if values.size != lines * len(columns):
         raise ValueError(f"{PERFORMANCES} has lines that are no {len(columns)} numbers")
     return columns, values.reshape(lines, len(columns))
+
+
+def records_of_many(folders: Iterable[Path]) -> dict[Path, tuple[list[str], np.ndarray]]:
+    """As `records` of each folder, parsed together in a quarter of the time.
+
+    Folders whose records are missing are left out; those parsed together with damaged ones may be.
+    """
+    alike: dict[tuple[str, ...], dict[Path, str]] = {}
+    for folder in folders:
+        try:
+            columns, whole = _whole_lines(folder)
+        except (OSError, ValueError):
+            continue
+        if whole.count(",") == whole.count("\n") * (len(columns) - 1):
+            alike.setdefault(tuple(columns), {})[folder] = whole
+    found = {}
+    for columns, texts in alike.items():
+        ends = np.cumsum([whole.count("\n") for whole in texts.values()])
+        try:
+            text = io.StringIO("".join(texts.values()))
+            options = {"header": None, "dtype": np.float64, "keep_default_na": False, "na_values": ["nan"]}
+            values = pd.read_csv(text, **options).to_numpy()
+        except ValueError:
+            continue
+        if values.shape == (ends[-1], len(columns)):
+            parts = np.split(np.ascontiguousarray(values), ends[:-1])
+            found |= {folder: (list(columns), part) for folder, part in zip(texts, parts, strict=True)}
+    return found
+
+
+def _whole_lines(folder: Path) -> tuple[list[str], str]:
+    """Names of the columns, and the lines of values, without a last one that a crash cut short."""
+    text = (Path(folder) / PERFORMANCES).read_text()
+    header, _, whole = text[: text.rfind("\n") + 1].partition("\n")
+    return (header or "record,epoch").split(","), whole
 
 
 def recorded(folder: Path) -> int:
@@ -150,8 +185,13 @@ def unfinished(folder: Path) -> str | None:
     return read(folder)[1]
 
 
-def read(folder: Path) -> tuple[Contents | None, str | None]:
-    """What a run folder holds, as far as it can be read, and why it is no finished run (None where it is)."""
+def read(folder: Path, recorded: tuple[list[str], np.ndarray] | None = None) -> tuple[Contents | None, str | None]:
+    """What a run folder holds, as far as it can be read, and why it is no finished run (None where it is).
+
+    Args:
+        folder: of the run.
+        recorded: its `records`, where they have been read before.
+    """
     folder = Path(folder)
     if not (folder / ARGS).exists():
         return None, f"unfinished: no {ARGS}"
@@ -159,7 +199,9 @@ def read(folder: Path) -> tuple[Contents | None, str | None]:
         description = json.loads((folder / ARGS).read_text())
         parameters, imported = description["parameters"], IMPORTED in description.get("environment", {})
         expected = parameters["epochs"] * parameters["records_per_epoch"]
-        columns, values = records(folder) if (folder / PERFORMANCES).exists() else ([], np.empty((0, 0)))
+        if recorded is None:
+            recorded = records(folder) if (folder / PERFORMANCES).exists() else ([], np.empty((0, 0)))
+        columns, values = recorded
         contents = Contents(_constant(folder.name, description), columns, values)
         if len(values) != expected:
             return contents, f"unfinished: {len(values)} of {expected} records"

@@ -373,7 +373,7 @@ def test_imported_runs_are_kept_in_the_cache_of_tables(place, target, monkeypatc
     run, other = convert_one(place(), target)
     whole = runs.load(target)
     opened, read = [], runs.read
-    monkeypatch.setattr(runs, "read", lambda folder: opened.append(folder.name) or read(folder))
+    monkeypatch.setattr(runs, "read", lambda folder, *rest: opened.append(folder.name) or read(folder, *rest))
     pd.testing.assert_frame_equal(runs.load(target), whole)
     assert opened == []
     args = json.loads((run.folder / ARGS).read_text())

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import run_folder, runs
+from lib import prepared, run_folder, runs
 from lib.parameters import Experiment
 from lib.run_folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Run
 
@@ -106,6 +106,34 @@ def test_numbers_are_read_back_to_the_last_bit(folder):
     assert np.array_equal(run_folder.read_performances(performances.parent)["epoch"], values)
 
 
+def test_many_are_read_as_each_by_itself(folder):
+    values = np.random.default_rng(1).normal(size=(40, 2)) * 10.0 ** np.arange(-20, 20)[:, None]
+    texts = {
+        "numbers": "".join(f"{i},{a!r},{b!r}\n" for i, (a, b) in enumerate(values.tolist(), 1)),
+        "special": "1,nan,-inf\n2,inf,nan\n",
+        "cut": "1,0.5,2.5\n2,0.5,2",
+        "empty": "",
+        "two in a line": "1,0.5,2.5,3\n2,0.5\n",
+        "nothing": "1,,2.5\n",
+        "a word": "1,NA,2.5\n",
+    }
+    folders = [folder / name for name in texts]
+    for one, lines in zip(folders, texts.values(), strict=True):
+        one.mkdir()
+        header = "record,epoch,other\n" if one.name == "numbers" else "record,epoch,cnd\n"
+        (one / PERFORMANCES).write_text(header + lines)
+    for name in ("two in a line", "nothing", "a word"):
+        assert folder / name not in run_folder.records_of_many([folder / "special", folder / name])
+    good = folders[:4]
+    found = run_folder.records_of_many([*good, folder / "none"])
+    assert list(found) == good
+    for one, (columns, read) in found.items():
+        expected = run_folder.records(one)
+        assert columns == expected[0]
+        assert np.array_equal(read, expected[1], equal_nan=True)
+    assert np.array_equal(found[folder / "numbers"][1][:, 1:], values)
+
+
 def test_no_runs_at_all(tmp_path):
     table = runs.load(tmp_path)
     assert table.empty
@@ -144,7 +172,7 @@ def kept(runs_folder, tmp_path, monkeypatch):
 def test_what_did_not_change_is_not_read_again(kept, monkeypatch):
     whole = runs.load(kept)
     read, opened = runs.read, []
-    monkeypatch.setattr(runs, "read", lambda folder: opened.append(folder.name) or read(folder))
+    monkeypatch.setattr(runs, "read", lambda folder, *rest: opened.append(folder.name) or read(folder, *rest))
     pd.testing.assert_frame_equal(runs.load(kept), whole)
     assert opened == []
     changed = first_run(kept) / PERFORMANCES
@@ -190,7 +218,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(kept, monkeypatch)
     def full(*_arguments, **_named):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(prepared, "write", full)
     assert len(runs.load(kept)) == len(runs.load(kept)) > 0
     assert not list(kept.glob(".runs*"))
 
