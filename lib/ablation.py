@@ -19,6 +19,12 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 WINDOWS = (1, 2, 3, 5, 8, 12)
 PATIENCES = (1, 2, 5, 10, 20, 50)
 MEAN = "mean"
+_OF_RUNS = [
+    "run",
+    *SETTING_OF_A_RUN,
+    *("criteria", "window", "patience", "epochs", "records_per_epoch"),
+    *("cnd_layer", "cnd_aggregation", "cnd_quantile"),
+]
 
 
 def gap_at_stop(signal: np.ndarray, accuracy: np.ndarray, window: int, patience: int) -> float:
@@ -38,14 +44,14 @@ class Divergences:
         folder: holds the run folders; relative paths start at the project root.
 
     Attributes:
-        runs: description of each run: noise, noise_rate, seed, window, patience, quantile, layer, layers, accuracy.
+        runs: of each run what CND and its stop were set to.
     """
 
     def __init__(self, runs: pd.DataFrame, folder: Path | str):
         self.runs: list[pd.Series] = []
         self._sorted: list[dict[str, np.ndarray]] = []
         self._accuracies: list[np.ndarray] = []
-        for name, records in runs.groupby("run", sort=True, observed=True):
+        for name, records in runs[[*_OF_RUNS, "test_accuracy"]].groupby("run", sort=True, observed=True):
             first = records.iloc[0]
             if "cnd" not in first["criteria"].split(","):
                 continue
@@ -128,7 +134,9 @@ def table(study: Study, folder: Path | str) -> pd.DataFrame:
         change keeps no record), gap and its ends (points, mean over runs), difference to the study's on the same runs
         and its ends; of the study itself the difference is 0.
     """
-    stored, layered = (Divergences(runs, folder) for runs in (study.runs, runs_with_layers(study)))
+    with_layers = runs_with_layers(study)
+    stored = Divergences(study.runs, folder)
+    layered = stored if with_layers is study.runs else Divergences(with_layers, folder)
     rows = [*_stored_choices(stored), *_layers(layered), *_variants(study)]
     samples = [values[np.isfinite(values)] for row in rows for values in (row["gaps"], row["gaps"] - row["reference"])]
     ends = intervals(samples).reshape(len(rows), 2, 2)
@@ -202,7 +210,8 @@ def _variants(study: Study) -> Iterator[dict]:
 
 def _gaps_of(runs: pd.DataFrame) -> pd.Series:
     found = {}
-    for key, records in runs.groupby(SETTING_OF_A_RUN, observed=True):
+    needed = [*_OF_RUNS, "cnd", "test_accuracy"] if "cnd" in runs else _OF_RUNS
+    for key, records in runs[needed].groupby(SETTING_OF_A_RUN, observed=True):
         first = records.iloc[0]
         if "cnd" in first["criteria"].split(","):
             signal, accuracy = records["cnd"].to_numpy(), records["test_accuracy"].to_numpy()

@@ -111,12 +111,26 @@ def heat_maps(maps: dict[str, pd.DataFrame], measured: str = "Gap to oracle (poi
     values = np.concatenate([table.to_numpy().ravel() for table in maps.values()])
     scale = {"vmin": np.nanmin(values), "vmax": np.nanmax(values), "cmap": "viridis_r"}
     for axis, (title, table) in zip(axes[0], maps.items(), strict=True):
-        sns.heatmap(table, ax=axis, annot=True, fmt=".1f", annot_kws={"size": 6.5}, cbar=False, **scale)
+        _heat_map(axis, table, scale)
         axis.set(title=title, ylabel=table.index.name.capitalize(), xlabel=table.columns.name.capitalize())
         axis.tick_params(length=0, rotation=0)
         axis.grid(visible=False)
     figure.colorbar(axes[0, 0].collections[0], ax=axes[0].tolist(), label=measured, shrink=0.8, aspect=30, pad=0.01)
     return figure
+
+
+def _heat_map(axis: Axes, table: pd.DataFrame, scale: dict) -> None:
+    """Cells with their numbers, dark on light and light on dark; seaborn would draw the whole figure for each."""
+    mesh = axis.pcolormesh(np.ma.masked_invalid(table.to_numpy()), edgecolors="face", linewidth=0.1, **scale)
+    for (row, column), value in np.ndenumerate(table.to_numpy()):
+        if np.isfinite(value):
+            light = np.dot(mesh.to_rgba(value)[:3], (0.2126, 0.7152, 0.0722)) > 0.4
+            place = (column + 0.5, row + 0.5)
+            axis.annotate(f"{value:.1f}", place, ha="center", va="center", size=6.5, color="0.15" if light else "w")
+    axis.set_xticks(np.arange(table.shape[1]) + 0.5, table.columns)
+    axis.set_yticks(np.arange(table.shape[0]) + 0.5, table.index)
+    axis.invert_yaxis()
+    axis.spines[:].set_visible(False)
 
 
 def layers(by_layer: pd.DataFrame, runs: pd.DataFrame) -> Figure:

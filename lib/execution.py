@@ -16,23 +16,37 @@ from typing import Any
 
 import papermill
 import psutil
+from nbformat import NotebookNode
 from traitlets.config import Config
 
 STOPPED = 75  # what sysexits.h calls a temporary failure: the user is invited to try again
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | None:
-    """Execute a notebook by papermill; the executed notebook is `output`. Returns None, or what went wrong.
+    """Execute a notebook by papermill; the executed notebook is `output`. Returns None, or what went wrong."""
+    try:
+        executed(notebook, parameters, output)
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+def executed(notebook: Path, parameters: dict[str, Any], output: Path | None = None) -> NotebookNode:
+    """The notebook as papermill executed it, which also writes it, cell after cell, where there is an output.
 
     The working folder stays that of the caller, as papermill would change it for all threads of the process; paths in
     notebooks start at the project root. The kernel is spoken to by sockets in a folder of its own: of kernels that
     processes start at the same time by TCP, two can be given the same port, and one dies (papermill's issue 511).
+
+    Raises:
+        RuntimeError: says what went wrong in the notebook or its kernel.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        if output:
+            output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as sockets:
-            papermill.execute_notebook(
+            return papermill.execute_notebook(
                 notebook,
                 output,
                 parameters=parameters,
@@ -43,10 +57,9 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | N
                 shutdown_kernel="immediate",  # what matters is on disk by then
             )
     except papermill.PapermillExecutionError as error:
-        return f"{error.ename}: {error.evalue}"
+        raise RuntimeError(f"{error.ename}: {error.evalue}") from error
     except Exception as error:  # a dead kernel must not take other runs with it
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return None
+        raise RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def main() -> None:

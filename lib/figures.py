@@ -106,11 +106,15 @@ def settings(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def pages(runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """The rows of as many settings as fit side by side, page after page, as even as can be."""
-    panels = [panel for _, panel in settings(runs)]
+    """What `signals` shows: runs of lowest seed of as many settings as fit side by side, pages as even as can be."""
+    panels = [_lowest_seed(panel) for _, panel in settings(runs)]
     count = -(-len(panels) // PANELS)
     for part in np.array_split(np.arange(len(panels)), count):
         yield pd.concat([panels[i] for i in part])
+
+
+def _lowest_seed(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs[runs["seed"] == runs["seed"].min()]
 
 
 def memorization(runs: pd.DataFrame) -> Figure:
@@ -146,7 +150,7 @@ def signals(runs: pd.DataFrame, stops: pd.DataFrame) -> Figure:
         runs: table of `lib.runs.load`, one of `pages` of a study; of each noise the lowest seed is shown.
         stops: table of `lib.criteria.stops` for the same runs.
     """
-    shown = [(noise, panel[panel["seed"] == panel["seed"].min()]) for noise, panel in settings(runs)]
+    shown = [(noise, _lowest_seed(panel)) for noise, panel in settings(runs)]
     names = [name for name in CRITERIA if any(name in panel["criteria"].iloc[0].split(",") for _, panel in shown)]
     figure, grid = plt.subplots(
         1 + len(names),

@@ -19,10 +19,11 @@ class Page:
 
     Args:
         folder: where the summary notebooks wrote figures, tables and their provenance.
+        own: provenance of the tables that the report itself makes.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Path, own: Provenance):
+        self._folder, self._own = folder, own
         self._made = provenance.read(folder)
         self._shown: dict[str, Provenance] = {}
         self._figures = self._tables = 0
@@ -49,11 +50,18 @@ class Page:
             f"<figcaption><strong>Figure {self._figures}.</strong> {text} {self._link(name)}</figcaption></figure>"
         )
 
-    def words(self, table: pd.DataFrame, caption: str) -> HTML:
-        """A table of plain values that the report alone shows, set left, its lines broken where they are long."""
+    def words(self, name: str, table: pd.DataFrame, caption: str) -> HTML:
+        """A table of plain values that the report alone shows, set left, its lines broken where they are long.
+
+        Args:
+            name: by which the list of provenances calls it.
+            table: whose values are shown as texts.
+            caption: plain text.
+        """
+        self._made[name] = self._own
         printed = table.map(lambda value: escape(str(value)))
         printed.columns = [escape(str(column)) for column in table.columns]
-        return self._table(printing.to_html(printed, "words"), escape(caption), "")
+        return self._table(printing.to_html(printed, "words"), f"{escape(caption)} {self._link(name)}")
 
     def table(self, name: str) -> HTML:
         """A table that a notebook made, with its caption; it scrolls sideways where the screen is narrow.
@@ -62,12 +70,12 @@ class Page:
             name: of its files, without suffix.
         """
         caption, table = printing.read(self._folder / f"{name}.html")
-        return self._table(table, caption, f" {self._link(name)}")
+        return self._table(table, f"{caption} {self._link(name)}")
 
-    def _table(self, html: str, caption: str, link: str) -> HTML:
+    def _table(self, html: str, caption: str) -> HTML:
         self._tables += 1
         return HTML(
-            f"<figure><figcaption><strong>Table {self._tables}.</strong> {caption}{link}</figcaption>"
+            f"<figure><figcaption><strong>Table {self._tables}.</strong> {caption}</figcaption>"
             f'<div class="wide">{html}</div></figure>'
         )
 

@@ -5,18 +5,17 @@ python -m lib.report --runs runs --figures figures
 
 import argparse
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from nbconvert import HTMLExporter
+from nbformat import NotebookNode
 from tqdm import tqdm
 
 from lib import pdf, provenance
-from lib.execution import execute
+from lib.execution import executed
 from lib.grid import NOTEBOOKS
 from lib.parameters import ROOT
 from lib.run_folder import ARGS, unfinished
@@ -42,11 +41,11 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
-def convert(notebook: Path, page: Path) -> None:
+def convert(notebook: NotebookNode, page: Path) -> None:
     """Turn an executed notebook into one HTML file without code cells, which opens offline."""
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True)
     exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
-    body, _ = exporter.from_notebook_node(nbformat.read(notebook, as_version=4))
+    body, _ = exporter.from_notebook_node(notebook)
     style = (NOTEBOOKS / "report.css").read_text()
     about = {"title": "Memorization under label noise", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     part = page.with_suffix(".part")
@@ -85,23 +84,19 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
     summary = {"runs_folder": runs, "figures_folder": figures}
     for before in folder.glob(provenance.FILE.format(notebook="summary_*")):
         before.unlink()  # what was made of other runs is not to be shown
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        ThreadPoolExecutor(2) as pool,
-        tqdm(total=6, unit="step", desc="report") as bar,
-    ):
+    with ThreadPoolExecutor(2) as pool, tqdm(total=6, unit="step", desc="report") as bar:
 
-        def step(name: str, parameters: dict[str, Any]) -> Path:
-            executed = Path(scratch) / f"{name}-{parameters.get('part', 0)}.ipynb"
-            failure = execute(NOTEBOOKS / f"{name}.ipynb", executed, parameters)
-            if failure:
-                raise RuntimeError(f"{name}.ipynb failed: {failure}")
+        def step(name: str, parameters: dict[str, Any]) -> NotebookNode:
+            try:
+                notebook = executed(NOTEBOOKS / f"{name}.ipynb", parameters)
+            except RuntimeError as error:
+                raise RuntimeError(f"{name}.ipynb failed: {error}") from error
             bar.update()
-            return executed
+            return notebook
 
-        # The report shows what the others write. Drawing takes longest, so two share it.
+        # The report shows what the others write. Drawing takes longest, so two share it and come first.
         figures_of = [("summary_figures", summary | {"part": part, "parts": 2}) for part in (0, 1)]
-        together = [*figures_of, ("summary_tables", summary), ("idea", idea)]
+        together = [*figures_of, ("idea", idea), ("summary_tables", summary)]
         list(pool.map(lambda arguments: step(*arguments), together))
         convert(step("report", summary), folder / "report.html")
         pdf.write(folder / "report.html", folder / "report.pdf")

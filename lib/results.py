@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +15,19 @@ from lib.studies import Study, studies
 
 @dataclass(frozen=True)
 class Result:
-    """A study, its `stops` (see `lib.criteria.stops`) and their `summary` (see `lib.statistics.summary`)."""
+    """A study, and what is computed of it where it is asked for."""
 
     study: Study
-    stops: pd.DataFrame
-    summary: pd.DataFrame
+
+    @cached_property
+    def stops(self) -> pd.DataFrame:
+        """See `lib.criteria.stops`."""
+        return stops(self.study.runs)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """See `lib.statistics.summary`."""
+        return statistics.summary(self.stops, statistics.correlations(self.study.runs))
 
 
 @dataclass(frozen=True)
@@ -52,18 +61,9 @@ class Results:
         )
 
 
-def results(folder: Path | str, part: int = 0, parts: int = 1) -> Results:
-    """Load and analyse a runs folder; relative paths start at the project root.
-
-    Args:
-        folder: of the runs.
-        part, parts: of the studies only every parts-th from this one on, where processes share the work.
-    """
+def results(folder: Path | str) -> Results:
+    """Load a runs folder and tell its studies apart; relative paths start at the project root."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what was skipped is told by `Results.skipped`
         table = runs.load(folder)
-    found = []
-    for study in studies(table)[part::parts]:
-        chosen = stops(study.runs)
-        found.append(Result(study, chosen, statistics.summary(chosen, statistics.correlations(study.runs))))
-    return Results(folder, table, found)
+    return Results(folder, table, [Result(study) for study in studies(table)])

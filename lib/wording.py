@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from lib.baselines import HELD_OUT
 from lib.criteria import CRITERIA, END, LABELS, ORACLE, PUBLISHED
 from lib.diagrams import cnd_shape
 from lib.naming import noise_name
@@ -93,6 +94,25 @@ def findings(result: Result) -> str:
         ]
         told += f"No record could be chosen by {listed(cases)}. "
     return told.strip()
+
+
+def held_out(compared: pd.DataFrame) -> str:
+    """What early stopping on held-out data ends with, beside CND, which holds nothing out.
+
+    Args:
+        compared: table of `lib.baselines.table`; not empty.
+    """
+    means = compared.groupby(["held_out", "criterion"])["test_accuracy_mean"].mean()
+    settings = len(compared.groupby(["noise", "noise_rate"]))
+    told = []
+    for share in sorted(set(compared["held_out"]) - {0.0}):
+        ends = [
+            f"{means[share, name]:.1f} % with {labels}" for name, labels in HELD_OUT.items() if (share, name) in means
+        ]
+        told.append(f"with {100 * share:g} % held out at {listed(ends)}")
+    beside = {"cnd": "CND, which trains on everything, at", END: "no stopping at", ORACLE: "the oracle at"}
+    told += [f"{words} {means[0.0, name]:.1f} %" for name, words in beside.items() if (0.0, name) in means]
+    return f"Test accuracy, averaged over {number(settings, 'setting')}, ends {listed(told)}."
 
 
 def fewest_seeds(results: Results) -> int:

@@ -21,7 +21,7 @@ def page(tmp_path):
     provenance.write(made, "n", tmp_path)
     table = pd.DataFrame({"Noise": ["x"], "Criterion": ["<strong>0.5</strong>"]})
     printing.write("t", table, lambda form: table, "caption & more", made["t"], tmp_path)
-    return Page(tmp_path)
+    return Page(tmp_path, Provenance("notebooks/report.ipynb", "fedcba9876543210", ("run-1",), "digits"))
 
 
 def test_a_figure_is_numbered_and_tells_how_broad_it_is(page):
@@ -36,7 +36,7 @@ def test_a_figure_is_numbered_and_tells_how_broad_it_is(page):
 
 def test_tables_are_counted_apart_and_words_are_escaped(page):
     made = page.table("t").data
-    plain = page.words(pd.DataFrame({"a": ["<b>"], "c": [1]}), "c").data
+    plain = page.words("w", pd.DataFrame({"a": ["<b>"], "c": [1]}), "c").data
     assert "<strong>Table 1.</strong>" in made
     assert "caption &amp; more" in made
     assert "<td><strong>0.5</strong></td>" in made
@@ -51,6 +51,10 @@ def test_every_link_to_provenance_has_its_place(page, tmp_path):
         assert f'href="#made-{name}"' in shown
         assert told.count(f'id="made-{name}"') == 1
     assert "unseen" not in told
+    own = page.words("w", pd.DataFrame({"a": ["x"], "b": [1]}), "").data
+    assert 'href="#made-w"' in own
+    assert 'id="made-w"' in page.provenance().data
+    assert "notebooks/report.ipynb</a>, commit <code>fedcba987654" in page.provenance().data
     assert told.count("<p>Runs: 2. Data: load &amp; digits.</p>") == 1
     assert "<code>run&lt;2</code>" in told
     link = os.path.relpath(ROOT / "notebooks" / "n.ipynb", tmp_path)

@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lib import wording
-from lib.results import results
+from lib import baselines, wording
+from lib.results import Result, results
 from lib.statistics import Friedman
 
 
@@ -18,9 +18,16 @@ def result(found):
     return found.studies[0]
 
 
+def with_summary(result, summary):
+    """A result that would have computed another summary."""
+    other = Result(result.study)
+    vars(other)["summary"] = summary
+    return other
+
+
 def changed(found, **columns):
     """Results whose summary has other values."""
-    one = dataclasses.replace(found.studies[0], summary=found.studies[0].summary.assign(**columns))
+    one = with_summary(found.studies[0], found.studies[0].summary.assign(**columns))
     return dataclasses.replace(found, studies=[one])
 
 
@@ -97,11 +104,21 @@ def test_high_rates_are_told_by_their_numbers(result):
     text = wording.high_rates(result, 10)
     assert f"{cnd['gap_mean'].iloc[0]:.1f} at 20%, {cnd['gap_mean'].iloc[1]:.1f} at 40%" in text
     assert "nothing can be learned" not in text
-    one = dataclasses.replace(result, summary=result.summary[result.summary["noise_rate"] == 0.2])
+    one = with_summary(result, result.summary[result.summary["noise_rate"] == 0.2])
     assert wording.high_rates(one, 10) == ""
-    high = dataclasses.replace(result, summary=result.summary.assign(noise_rate=result.summary["noise_rate"] + 0.5))
+    high = with_summary(result, result.summary.assign(noise_rate=result.summary["noise_rate"] + 0.5))
     assert "At 90% of 10 classes" in wording.high_rates(high, 10)
     assert "nothing can be learned" not in wording.high_rates(high, 100)
+
+
+def test_held_out_data_are_told_by_their_numbers(result):
+    compared = baselines.table(result.study)
+    text = wording.held_out(compared)
+    means = compared.set_index(["held_out", "criterion"])["test_accuracy_mean"]
+    assert text.startswith("Test accuracy, averaged over 1 setting, ends with 10 % held out at ")
+    assert f"{means[0.1, 'validation_accuracy_noisy']:.1f} % with noisy labels" in text
+    assert f"the oracle at {means[0.0, 'oracle']:.1f} %" in text
+    assert "CND, which trains on everything, at" in text
 
 
 def test_lists_and_counts():
