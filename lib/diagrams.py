@@ -124,7 +124,7 @@ def _heat_map(axis: Axes, table: pd.DataFrame, scale: dict) -> None:
     mesh = axis.pcolormesh(np.ma.masked_invalid(table.to_numpy()), edgecolors="face", linewidth=0.1, **scale)
     for (row, column), value in np.ndenumerate(table.to_numpy()):
         if np.isfinite(value):
-            light = np.dot(mesh.to_rgba(value)[:3], (0.2126, 0.7152, 0.0722)) > 0.4
+            light = np.dot(mesh.to_rgba(value)[:3], (0.2126, 0.7152, 0.0722)) > 0.5
             place = (column + 0.5, row + 0.5)
             axis.annotate(f"{value:.1f}", place, ha="center", va="center", size=6.5, color="0.15" if light else "w")
     axis.set_xticks(np.arange(table.shape[1]) + 0.5, table.columns)
