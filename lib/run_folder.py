@@ -133,10 +133,14 @@ def read_performances(folder: Path) -> pd.DataFrame:
 def records(folder: Path) -> tuple[list[str], np.ndarray]:
     """Names and values, shape (records, columns), of the whole lines. Raises OSError, or ValueError for damage."""
     columns, whole = _whole_lines(folder)
-    lines, values = whole.count("\n"), np.fromstring(whole.replace("\n", ","), sep=",")
-    if values.size != lines * len(columns):
-        raise ValueError(f"{PERFORMANCES} has lines that are no {len(columns)} numbers")
-    return columns, values.reshape(lines, len(columns))
+    lines, fault = whole.splitlines(), f"{PERFORMANCES} has lines that are no {len(columns)} numbers"
+    try:
+        values = np.fromstring(",".join(lines), sep=",")
+    except ValueError as error:
+        raise ValueError(fault) from error
+    if values.size != len(lines) * len(columns) or any(line.count(",") != len(columns) - 1 for line in lines):
+        raise ValueError(fault)
+    return columns, values.reshape(len(lines), len(columns))
 
 
 def records_of_many(folders: Iterable[Path]) -> dict[Path, tuple[list[str], np.ndarray]]:

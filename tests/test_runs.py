@@ -124,6 +124,8 @@ def test_many_are_read_as_each_by_itself(folder):
         (one / PERFORMANCES).write_text(header + lines)
     for name in ("two in a line", "nothing", "a word"):
         assert folder / name not in run_folder.records_of_many([folder / "special", folder / name])
+        with pytest.raises(ValueError, match="lines that are no 3 numbers"):
+            run_folder.records(folder / name)
     good = folders[:4]
     found = run_folder.records_of_many([*good, folder / "none"])
     assert list(found) == good
