@@ -20,7 +20,6 @@ from lib.grid import NOTEBOOKS
 from lib.parameters import ROOT
 from lib.run_folder import ARGS, unfinished
 
-_SUFFIXES = (".svg", ".pdf", ".png", ".csv", ".tex", ".html")  # of what notebooks make
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -83,9 +82,8 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
     folder = ROOT / figures
     idea = {"epochs": idea_epochs, "figures_folder": figures}
     summary = {"runs_folder": runs, "figures_folder": figures}
-    before = provenance.read(folder)
-    for path in folder.glob(provenance.FILE.format(notebook="summary_*")):
-        path.unlink()  # what was made of other runs is not to be shown
+    for before in folder.glob(provenance.FILE.format(notebook="summary_*")):
+        before.unlink()  # what was made of other runs is not to be shown; the files themselves are left to their owner
     with ThreadPoolExecutor(2) as pool, tqdm(total=6, unit="step", desc="report") as bar:
 
         def step(name: str, parameters: dict[str, Any]) -> NotebookNode:
@@ -103,9 +101,6 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
         convert(step("report", summary), folder / "report.html")
         pdf.write(folder / "report.html", folder / "report.pdf")
         bar.update()
-    for name in before.keys() - provenance.read(folder).keys():
-        for suffix in _SUFFIXES:
-            (folder / f"{name}{suffix}").unlink(missing_ok=True)  # of a study whose runs are gone
     return folder / "report.html"
 
 
