@@ -89,8 +89,8 @@ def aggregate(bits, quantile: float | None = 0.9) -> float:
     if not 0 <= quantile <= 1:
         raise ParameterError(f"quantile={quantile}: must be a number in [0, 1], or None for the mean")
     ordered, place = np.sort(values), quantile * (len(values) - 1)
-    below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
-    return float(below + (above - below) * (place % 1))
+    low, high, weight = ordered[math.floor(place)], ordered[math.ceil(place)], place % 1
+    return float(low + weight * (high - low) if weight < 0.5 else high - (1 - weight) * (high - low))
 
 
 class StreamingDivergence:
