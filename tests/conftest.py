@@ -10,7 +10,7 @@ from hypothesis import settings
 from lib.parameters import ROOT, Experiment
 from lib.training import run
 
-settings.register_profile("deterministic", derandomize=True)
+settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
 
 SHARED = ROOT.parent / "shared" / "data"
