@@ -34,7 +34,7 @@ cifar: $(READY) ## run CIFAR-10 with human labels, without a GPU (DATA=folder wi
 	@$(MAKE) --no-print-directory report
 
 report: $(READY) ## rebuild tables, figures and figures/report.html from the runs that are there
-	$(BIN)/python -m lib.report --runs $(RUNS)
+	$(BIN)/python -m lib.paper.report --runs $(RUNS)
 
 test: $(READY) ## check style and run every test
 	$(BIN)/ruff check .

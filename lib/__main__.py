@@ -13,10 +13,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib import grid
 from lib.checks import ParameterError
-from lib.execution import STOPPED
-from lib.grid import Task
+from lib.grid import tasks as grid
+from lib.grid.execution import STOPPED
+from lib.grid.tasks import Task
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,8 +72,8 @@ def _tasks(options: argparse.Namespace) -> tuple[Task, ...]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from lib import pool
-    from lib.status import status
+    from lib.grid import pool
+    from lib.grid.status import status
 
     if options.processes < 1:
         raise ParameterError(f"processes={options.processes}: must be an integer of at least 1")
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from lib.cluster import Cluster, submit
+    from lib.grid.slurm import Cluster, submit
 
     cluster = Cluster.read(concurrent=options.concurrent, pack=options.pack)
     tasks = _tasks(options)
@@ -104,7 +104,7 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from lib.status import status, table
+    from lib.grid.status import status, table
 
     tasks, waiting = _tasks(options), _waiting()
     print(table(status(task, waiting) for task in tasks))
@@ -112,7 +112,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _list(tasks: tuple[Task, ...]) -> int:
-    from lib.status import counts, status
+    from lib.grid.status import counts, status
 
     waiting = _waiting()
     statuses = [status(task, waiting) for task in tasks]
@@ -124,7 +124,7 @@ def _list(tasks: tuple[Task, ...]) -> int:
 
 def _waiting() -> set[Path]:
     """Folders of the runs in Slurm's queue; none where there is no Slurm to ask."""
-    from lib.cluster import queued
+    from lib.grid.slurm import queued
 
     try:
         return queued()
@@ -145,7 +145,7 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    from lib.cluster import prepare
+    from lib.grid.slurm import prepare
 
     tasks = grid.read_tasks(options.tasks)
     failures = prepare(tasks)
@@ -156,7 +156,7 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _task(options: argparse.Namespace) -> int:
-    from lib.cluster import run_task
+    from lib.grid.slurm import run_task
 
     return run_task(grid.read_tasks(options.tasks), options.pack, options.index)
 

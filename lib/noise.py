@@ -1,7 +1,7 @@
 """Label noise, with the mask that says which labels are wrong, and the rate realised.
 
 Symmetric and pair noise corrupt an exact number of samples; with instance-dependent and human noise the realised rate
-differs from the one asked for. Human labels are read by `lib.human_labels`.
+differs from the one asked for. Human labels are read by `lib.data.human_labels`.
 """
 
 from typing import NamedTuple
@@ -80,7 +80,7 @@ def instance(labels, inputs, rate: float, num_classes: int, seed: int) -> Noisy:
 
     Args:
         labels: true class of each sample, integers in [0, num_classes), shape (n,), array or tensor.
-        inputs: shape (n, ...): an array, a tensor, or `lib.inputs.Inputs`.
+        inputs: shape (n, ...): an array, a tensor, or `lib.data.inputs.Inputs`.
         rate: centre of the samples' rates, in [0, 1). Near 0 and 1 the truncation moves their mean: 0.01 gives a
             realised rate of about 0.08, 0.9 one of 0.88.
         num_classes: K, at least 2.

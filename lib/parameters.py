@@ -69,7 +69,7 @@ class Experiment:
 
     Attributes:
         dataset: name of the data, see `lib.data`; or the path of a user's own `.npz` file, or image folder (a path
-            with a slash), see `lib.own_data`.
+            with a slash), see `lib.data.own`.
         data_folder: where data is found, downloaded to and cached; relative paths start at the project root.
         runs_folder: where run folders are written.
         image_size: pixels that images of a folder are scaled and cropped to; 0: as they are, all of one size.
@@ -80,7 +80,7 @@ class Experiment:
             rates; 0 for human labels, which bring their own.
         validation_share: share of the training data held out for validation, in [0, 1).
         probe_size: number of samples in the known-polluted probe.
-        augmentation: of training images, see `lib.augmentation`.
+        augmentation: of training images, see `lib.data.augmentation`.
         network: name of the network, see `lib.models`.
         dropout: probability that a hidden unit is dropped.
         loss: training loss, see `lib.losses`.
@@ -108,7 +108,7 @@ class Experiment:
         gradient_samples: largest number of training samples whose gradients and activation graphs are taken.
         signal_samples: largest number of training samples on which all other signals are measured.
         signal_passes: where predictions, pre-activations and the probe are seen: in the training passes themselves, at
-            no cost, or in further passes in evaluation mode at each record, see `lib.passes`.
+            no cost, or in further passes in evaluation mode at each record, see `lib.training.passes`.
         device: cpu, cuda or cuda:N.
         dtype: float32, or bfloat16 for mixed precision.
         memory_format: of images and convolutions in memory: contiguous (NCHW) or channels_last (NHWC).

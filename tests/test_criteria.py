@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import runs
 from lib.choices import CHOICES
 from lib.criteria import CRITERIA, END, LABELS, ORACLE, stops
+from lib.runs import table as runs
 
 
 def one_run(**signals):

@@ -13,7 +13,7 @@ import nbformat
 import psutil
 import pytest
 
-from lib.grid import NOTEBOOKS
+from lib.grid.tasks import NOTEBOOKS
 from tests.benchmarks.exploring import make
 
 browser = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -12,9 +12,9 @@ from scipy.stats import chisquare, truncnorm
 from lib import noise
 from lib.checks import ParameterError
 from lib.data import load
-from lib.inputs import Inputs
+from lib.data.inputs import Inputs
+from lib.data.samples import draw
 from lib.parameters import Experiment
-from lib.samples import draw
 from lib.seeds import stream
 
 BOTH = pytest.mark.parametrize("kind", [noise.symmetric, noise.pair])
@@ -230,7 +230,7 @@ def test_a_sample_keeps_its_label_in_whatever_order_batches_come(kind):
 
 _CIFAR_SIZED = """
 import resource, torch
-from lib.inputs import Inputs
+from lib.data.inputs import Inputs
 from lib.noise import instance
 images = torch.zeros(1, 32, 32, 3, dtype=torch.uint8).expand(50_000, -1, -1, -1)
 inputs = Inputs.images(images, [0.5] * 3, [0.2] * 3)

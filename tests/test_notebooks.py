@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from lib.execution import execute
-from lib.grid import NOTEBOOKS, read
+from lib.grid.execution import execute
+from lib.grid.tasks import NOTEBOOKS, read
 from lib.parameters import Experiment
 from lib.runs import load
 

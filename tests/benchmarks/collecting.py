@@ -10,9 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from lib import runs
 from lib.parameters import Experiment
-from lib.run_folder import ARGS, PERFORMANCES, WEIGHTS
+from lib.runs import table as runs
+from lib.runs.folder import ARGS, PERFORMANCES, WEIGHTS
 from lib.training import run
 
 

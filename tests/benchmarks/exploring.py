@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.explorer import Explorer
+from lib.paper.explorer import Explorer
 from lib.parameters import Experiment
-from lib.run_folder import ARGS, DIVERGENCE, PERFORMANCES, WEIGHTS
+from lib.runs.folder import ARGS, DIVERGENCE, PERFORMANCES, WEIGHTS
 
 RATES = (0.2, 0.4, 0.6, 0.8)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import report
+from lib.paper import report
 from lib.parameters import Experiment
-from lib.run_folder import ARGS, DIVERGENCE, PERFORMANCES, WEIGHTS
+from lib.runs.folder import ARGS, DIVERGENCE, PERFORMANCES, WEIGHTS
 from lib.training import run
 
 NETWORKS = ["mlp", "small_cnn", "lenet", "preact_resnet9", "preact_resnet18"]

@@ -17,11 +17,14 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
-from lib import data, models, samples, steps, training
-from lib.dataset import Dataset, from_arrays
+from lib import data, models
+from lib.data import samples
+from lib.data.dataset import Dataset, from_arrays
+from lib.data.vision import VISION
 from lib.parameters import ROOT, Experiment
 from lib.torchvision_operators import declare
-from lib.vision import VISION
+from lib.training import loop as training
+from lib.training import steps
 
 declare()
 from torchvision import transforms  # noqa: E402

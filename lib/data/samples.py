@@ -1,0 +1,123 @@
+"""The training samples of a run: which are held out, which labels they carry, and the known-polluted probe."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from lib import noise
+from lib.checks import ParameterError
+from lib.choices import HUMAN_NOISE
+from lib.data import human_labels
+from lib.data.dataset import Dataset
+from lib.parameters import ROOT, Experiment
+from lib.seeds import stream
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of the training inputs with their labels; all of shape (n,).
+
+    Attributes:
+        rows: positions in `Dataset.x_train`, int64.
+        given: labels as given, int64.
+        true: true labels, int64.
+        corrupted: whether the given label is wrong.
+    """
+
+    rows: torch.Tensor
+    given: torch.Tensor
+    true: torch.Tensor
+    corrupted: torch.Tensor
+
+    def __len__(self):
+        return len(self.rows)
+
+    def take(self, positions: torch.Tensor) -> "Part":
+        """The samples at some positions of this part."""
+        return Part(self.rows[positions], self.given[positions], self.true[positions], self.corrupted[positions])
+
+    def with_labels(self, labels: torch.Tensor) -> "Part":
+        """The same samples with other given labels."""
+        return Part(self.rows, labels, self.true, labels != self.true)
+
+
+class Batch(NamedTuple):
+    """Rows, labels as given, and places in (training samples, probe); all int64 of shape (n,)."""
+
+    rows: torch.Tensor
+    labels: torch.Tensor
+    places: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a run trains on and measures with. Rows index the one copy of the inputs; nothing is held twice.
+
+    Attributes:
+        train: samples trained on, without the probe.
+        measured: those of them on which the signals are measured.
+        probe: copies of training samples with other labels, trained on as well; None where not asked for.
+        validation: held-out samples; None where not asked for.
+    """
+
+    train: Part
+    measured: Part
+    probe: Part | None
+    validation: Part | None
+
+    def batches(self, batch_size: int, seed: int, epoch: int) -> list[Batch]:
+        """The batches of an epoch, in an order that seed and epoch alone determine."""
+        parts = [self.train] if self.probe is None else [self.train, self.probe]
+        rows = torch.cat([part.rows for part in parts])
+        labels = torch.cat([part.given for part in parts])
+        order = torch.from_numpy(stream(seed, "batches", epoch).permutation(len(rows))).to(rows.device)
+        cuts = self.batches_per_epoch(batch_size)
+        return [Batch(rows[places], labels[places], places) for places in order.tensor_split(cuts)]
+
+    def batches_per_epoch(self, batch_size: int) -> int:
+        """Equal batches that an epoch is cut into, none larger than batch_size."""
+        total = len(self.train) + (len(self.probe) if self.probe else 0)
+        return -(-total // batch_size)
+
+
+def draw(experiment: Experiment, dataset: Dataset) -> Samples:
+    """Draw label noise, held-out share, measured samples and probe, each from its own stream of the seed.
+
+    Raises ParameterError where the dataset is too small for what is asked.
+    """
+    true = dataset.y_train
+    noisy = _noisy(experiment, dataset)
+    everything = Part(torch.arange(len(true), device=true.device), noisy.labels, true, noisy.corrupted)
+    held_out = round(experiment.validation_share * len(true))
+    if held_out and not 0 < held_out < len(true):
+        raise ParameterError(f"validation_share={experiment.validation_share}: must leave samples on both sides")
+    order = _permutation("validation", experiment.seed, everything)
+    train = everything.take(order[held_out:].sort().values)
+    validation = everything.take(order[:held_out].sort().values) if held_out else None
+    measured = train.take(_permutation("measured", experiment.seed, train)[: experiment.signal_samples].sort().values)
+    probe = None
+    if any(criterion.startswith("known_polluted") for criterion in experiment.criteria):
+        positions, labels = noise.known_polluted_probe(
+            train.given, experiment.probe_size, dataset.num_classes, experiment.seed
+        )
+        probe = train.take(positions).with_labels(labels)
+    return Samples(train, measured, probe, validation)
+
+
+def _noisy(experiment: Experiment, dataset: Dataset) -> noise.Noisy:
+    """The labels of all training samples with the experiment's noise."""
+    true = dataset.y_train
+    if experiment.noise in HUMAN_NOISE.get(experiment.dataset, ()):
+        rows = None if dataset.train_rows is None else dataset.train_rows.numpy()
+        folder = ROOT / experiment.data_folder
+        return noise.compare(
+            human_labels.load(experiment.dataset, experiment.noise, folder, true.cpu().numpy(), rows), true
+        )
+    return noise.corrupt(
+        experiment.noise, true, experiment.noise_rate, dataset.num_classes, experiment.seed, dataset.x_train
+    )
+
+
+def _permutation(purpose: str, seed: int, part: Part) -> torch.Tensor:
+    return torch.from_numpy(stream(seed, purpose).permutation(len(part))).to(part.rows.device)

@@ -1,0 +1,60 @@
+"""What became of the runs of a grid, told by their folders and, where there is Slurm, by its queue."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from lib.grid.tasks import Task
+from lib.runs.checkpoints import CHECKPOINT, PREVIOUS
+from lib.runs.folder import ARGS, FAILURE, LOCK, Run, recorded
+from lib.runs.locks import holder
+
+STATES = ("finished", "running", "waiting", "failed", "missing")
+"""In this order: done; being written now; in Slurm's queue; begun without an end; not begun."""
+
+
+class Status(NamedTuple):
+    """A run's name, its state, one of `STATES`, and what there is to say about it."""
+
+    name: str
+    state: str
+    reason: str
+
+
+def status(task: Task, waiting: Collection[Path] = ()) -> Status:
+    """The state of a run; `waiting` holds the folders of those in Slurm's queue."""
+    experiment, folder = task.experiment, task.experiment.folder
+    try:
+        if Run.find(experiment):
+            return Status(task.name, "finished", "")
+    except FileExistsError as error:
+        return Status(task.name, "failed", str(error))
+    if who := holder(folder / LOCK):
+        return Status(task.name, "running", f"{_records(task)}, {who}")
+    if folder in waiting:
+        return Status(task.name, "waiting", _records(task) if (folder / ARGS).exists() else "")
+    if (folder / FAILURE).exists():
+        return Status(task.name, "failed", (folder / FAILURE).read_text().strip())
+    if (folder / ARGS).exists():
+        kept = (folder / CHECKPOINT).exists() or (folder / PREVIOUS).exists()
+        then = "goes on from its checkpoint" if kept else "starts anew"
+        return Status(task.name, "failed", f"stopped without a word after {_records(task)}; {then}")
+    return Status(task.name, "missing", "")
+
+
+def table(statuses: Iterable[Status]) -> str:
+    """A line for each run that is running or failed, and the number of runs in each state."""
+    statuses = list(statuses)
+    told = [f"{one.state:8} {one.name}  {one.reason}" for one in statuses if one.state in ("running", "failed")]
+    return "\n".join([*told, counts(statuses)])
+
+
+def counts(statuses: Iterable[Status]) -> str:
+    """The number of runs in each state, in words."""
+    found = Counter(one.state for one in statuses)
+    return ", ".join(f"{found[state]} {state}" for state in STATES) + f" of {found.total()} runs"
+
+
+def _records(task: Task) -> str:
+    return f"record {recorded(task.experiment.folder)} of {task.experiment.records}"

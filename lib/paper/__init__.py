@@ -1,0 +1,1 @@
+"""Figures, tables, report and explorer."""

@@ -1,0 +1,200 @@
+"""The explorer of finished runs: controls, and a figure that follows them at once; see `notebooks/explorer.ipynb`."""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+
+import ipywidgets as widgets
+import numpy as np
+import pandas as pd
+
+from lib.criteria import LABELS, SETTING
+from lib.paper.explorer_figure import Plot
+from lib.paper.exploring import Outcome, Recorded, Settings, comparable
+from lib.parameters import ROOT
+from lib.runs import table as runs
+from lib.study.naming import noise_name
+
+_WIDEST = 30  # records of a window; a slider to all 200 of a run could not be set to 5
+_COLUMNS = ["run", *SETTING, "seed", "criterion", "record", "epoch", "spent", "spent_epochs", "test_accuracy"]
+_COLUMNS += ["oracle_accuracy", "gap", "epochs_late", "reason"]
+
+
+class Explorer(widgets.VBox):
+    """Controls and figure of the finished runs of a folder.
+
+    The controls are attributes: study, noises, seeds, criterion, layer, estimator, window, patience, quantile, mean,
+    reset. Without any run there are none.
+
+    Args:
+        folder: holds one run folder a run; relative paths start at the project root.
+        dpi: of the figure, pixels an inch.
+
+    Attributes:
+        settings: how the runs are stopped now.
+        chosen: the runs that are shown.
+        outcomes: one of each.
+        skipped: folders that hold no finished run, with the reason.
+        image: the figure.
+        text: the numbers below the controls.
+    """
+
+    def __init__(self, folder: Path | str = "runs", dpi: int = 100):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # `skipped` tells
+            table = runs.load(folder)
+        self.skipped: dict[str, str] = table.attrs["skipped"]
+        self.settings, self.chosen, self.outcomes = Settings(), list[Recorded](), list[Outcome]()
+        self.text, self.image = widgets.HTML(), widgets.Image(format="png", layout={"max_width": "100%"})
+        self._groups, self._dpi, self._held = comparable(table, ROOT / folder), dpi, 0
+        if not self._groups:
+            self.text.value = escape(f"No finished run in {ROOT / folder}: run `make demo` first.{self._left_out}")
+            super().__init__([self.text])
+            return
+        self._make_controls()
+        self._study_changed()
+        columns = [
+            widgets.VBox([self.study, self.criterion, self.layer, self.estimator]),
+            self.noises,
+            self.seeds,
+            widgets.VBox([self.window, self.patience, self.quantile, widgets.HBox([self.mean, self.reset])]),
+        ]
+        super().__init__([widgets.HBox(columns), self.text, self.image])
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Where the settings of now stop each chosen run: a row a run, with the columns of `lib.criteria.stops`."""
+        rows = zip(self.chosen, self.outcomes, strict=True)
+        return pd.DataFrame([_row(run, outcome, self.settings.criterion) for run, outcome in rows], columns=_COLUMNS)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Move several controls inside this context; the figure follows once, in the end."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self._update()
+
+    def _make_controls(self) -> None:
+        largest = max(self._groups, key=lambda name: len(self._groups[name].runs))
+        self.study = _control(widgets.Dropdown, "Study", options=list(self._groups), value=largest)
+        self.criterion = _control(widgets.Dropdown, "Criterion")
+        self.layer = _control(widgets.Dropdown, "Layer")
+        self.estimator = _control(widgets.Dropdown, "Estimator")
+        self.noises = _control(widgets.SelectMultiple, "Noise", "220px", "45px", rows=7)
+        self.seeds = _control(widgets.SelectMultiple, "Seed", "110px", "40px", rows=7)
+        self.window = _control(widgets.IntSlider, "Window", "340px", min=1, max=1)
+        self.patience = _control(widgets.IntSlider, "Patience", "340px", min=1, max=1)
+        self.quantile = _control(widgets.FloatSlider, "Quantile", "340px", min=0.0, max=1.0, step=0.01)
+        self.mean = _control(widgets.Checkbox, "Mean, no quantile", "180px", "0px")
+        self.reset = widgets.Button(
+            description="As recorded", tooltip="All sliders, layer and estimator as in the runs"
+        )
+        self.study.observe(self._study_changed, "value")
+        self.reset.on_click(self._reset)
+        for control in (self.noises, self.seeds, self.criterion, self.layer, self.estimator):
+            control.observe(self._update, "value")
+        for control in (self.mean, self.quantile, self.window, self.patience):
+            control.observe(self._update, "value")
+
+    def _study_changed(self, _change=None) -> None:
+        group, criterion = self._groups[self.study.value], self.criterion.value
+        self._plot = Plot(group.noises, self._dpi)
+        with self.together():
+            self.noises.options = [(noise_name(*noise), noise) for noise in group.noises]
+            self.noises.value = group.noises
+            self.seeds.options = self.seeds.value = group.seeds
+            self.criterion.options = [(LABELS[name], name) for name in group.criteria]
+            self.criterion.value = criterion if criterion in group.criteria else group.criteria[0]
+            self.estimator.options = group.estimators
+            self.layer.options = [(layer or "all neurons", layer) for layer in group.layers]
+            longest = max(run.records for run in group.runs)
+            self.window.max = max(min(longest, _WIDEST), group.own.window)
+            self.patience.max = max(longest, group.own.patience)
+            self._reset()
+        for run in self.chosen:
+            run.prepare(self.settings.layer)
+
+    def _reset(self, _button=None) -> None:
+        """Set what a run is recorded with as most of the runs have it."""
+        own = self._groups[self.study.value].own
+        self._plot.fit()
+        with self.together():
+            self.window.value, self.patience.value, self.mean.value = own.window, own.patience, own.quantile is None
+            if own.quantile is not None:
+                self.quantile.value = own.quantile
+            if self.layer.options:
+                self.layer.value, self.estimator.value = own.layer, own.estimator
+
+    def _update(self, _change=None) -> None:
+        if self._held:
+            return
+        of_cnd = self.criterion.value == "cnd"
+        for control in (self.layer, self.estimator, self.mean):
+            control.disabled = not of_cnd
+        self.quantile.disabled = not of_cnd or self.mean.value
+        self.settings = Settings(
+            criterion=self.criterion.value,
+            window=self.window.value,
+            patience=self.patience.value,
+            quantile=None if self.mean.value else round(self.quantile.value, 6),
+            layer=self.layer.value or "",
+            estimator=self.estimator.value or "",
+        )
+        group = self._groups[self.study.value]
+        self.chosen = group.choose(self.settings, self.noises.value, self.seeds.value)
+        self.outcomes = [run.stopped(self.settings) for run in self.chosen]
+        self.draw()
+        self.text.value = self._told()
+
+    def draw(self) -> None:
+        """Draw the figure anew."""
+        self._plot.show(self.chosen, self.outcomes, self.settings)
+        self.image.value = self._plot.png()
+
+    def _told(self) -> str:
+        """Two lines of HTML: the numbers, and what was stopped and what not."""
+        found = [(run, outcome) for run, outcome in zip(self.chosen, self.outcomes, strict=True) if outcome.record]
+        what = LABELS[self.settings.criterion]
+        if self.settings.criterion == "cnd":
+            what += f", {self.settings.aggregated}"
+        reasons = Counter(outcome.reason for outcome in self.outcomes if outcome.reason)
+        not_stopped = "".join(f" Not {count}: {reason}." for reason, count in reasons.most_common())
+        below = escape(f"{what}: {len(found)} of {len(self.chosen)} runs stopped.{not_stopped}{self._left_out}")
+        if not self.chosen:
+            return f"<b>No runs chosen</b><br>{escape(self._left_out)}"
+        if not found:
+            return f"<b>No stop</b><br>{below}"
+        late = np.array([outcome.late for _, outcome in found])
+        numbers = [(outcome.gap, run.gap(run.records), outcome.spent, run.records) for run, outcome in found]
+        gap, without, spent, records = np.mean(numbers, axis=0)
+        return (
+            f"<b>Mean gap {gap:.2f} points</b> (without stopping {without:.2f}). "
+            f"The kept record lies {abs(late.mean()):.1f} {'after' if late.mean() >= 0 else 'before'} the oracle's on "
+            f"average ({np.abs(late).mean():.1f} apart). Trained {spent:.1f} of {records:g} records.<br>{below}"
+        )
+
+    @property
+    def _left_out(self) -> str:
+        return f" Left out, as `skipped` tells: {len(self.skipped)} unfinished or broken." if self.skipped else ""
+
+
+def _control(kind: type[widgets.Widget], name: str, width: str = "270px", name_width: str = "70px", **options):
+    return kind(description=name, layout={"width": width}, style={"description_width": name_width}, **options)
+
+
+def _row(run: Recorded, outcome: Outcome, criterion: str) -> list:
+    """A row of the table, in the order of its columns."""
+    row = [run.parameters[name] for name in ("run", *SETTING, "seed")] + [criterion]
+    best = run.test_accuracy[run.oracle - 1]
+    if not outcome.record:
+        return [*row, *[math.nan] * 5, best, math.nan, math.nan, outcome.reason]
+    kept, spent = outcome.record - 1, outcome.spent - 1
+    row += [outcome.record, run.epoch[kept], outcome.spent, run.epoch[spent], run.test_accuracy[kept]]
+    return [*row, best, outcome.gap, run.epoch[kept] - run.epoch[run.oracle - 1], ""]

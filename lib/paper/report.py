@@ -1,0 +1,132 @@
+"""From run folders to tables, figures and the report: the summary notebooks, executed in turn.
+
+python -m lib.paper.report --runs runs --figures figures
+"""
+
+import argparse
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+from lib.grid.execution import executed
+from lib.grid.tasks import NOTEBOOKS
+from lib.paper import pdf, provenance
+from lib.parameters import ROOT
+from lib.runs.folder import ARGS, unfinished
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="date" content="{date}">
+<meta name="keywords" content="label noise, memorization, early stopping, class-conditional neuron divergence">
+<title>{title}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def convert(notebook: NotebookNode, page: Path) -> None:
+    """Turn an executed notebook into one HTML file without code cells, which opens offline."""
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True)
+    exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
+    body, _ = exporter.from_notebook_node(notebook)
+    style = (NOTEBOOKS / "report.css").read_text()
+    about = {"title": "Memorization under label noise", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    part = page.with_suffix(".part")
+    part.write_text(_PAGE.format(**about, style=style, body=_with_contents(body)))
+    part.replace(page)
+
+
+def _with_contents(body: str) -> str:
+    """The page with links to its sections before the first one."""
+    head, *sections = body.split("<h2>")
+    titles = [section.partition("</h2>")[0] for section in sections]
+    links = "".join(f'<li><a href="#section-{i}">{title}</a></li>' for i, title in enumerate(titles))
+    anchored = "".join(f'<h2 id="section-{i}">{section}' for i, section in enumerate(sections))
+    return f"{head}<nav><ul>{links}</ul></nav>\n{anchored}"
+
+
+def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
+    """Execute the summary notebooks on the runs that are there and write the report.
+
+    Args:
+        runs: folder of the run folders; relative paths start at the project root.
+        figures: folder for tables, figures, `report.html` and `report.pdf`.
+        idea_epochs: length of the training that the idea is shown on.
+
+    Returns:
+        Path of the report in HTML.
+
+    Raises:
+        FileNotFoundError: where there is no finished run; the message says what to run first.
+        RuntimeError: where a notebook fails.
+    """
+    if all(unfinished(args.parent) for args in (ROOT / runs).glob(f"*/{ARGS}")):
+        raise FileNotFoundError(f"no finished runs in {runs!r}: run `make demo` or `make news` first")
+    folder = ROOT / figures
+    idea = {"epochs": idea_epochs, "figures_folder": figures}
+    summary = {"runs_folder": runs, "figures_folder": figures}
+    for before in folder.glob(provenance.FILE.format(notebook="summary_*")):
+        before.unlink()  # what was made of other runs is not to be shown; the files themselves are left to their owner
+    with ThreadPoolExecutor(2) as pool, tqdm(total=6, unit="step", desc="report") as bar:
+
+        def step(name: str, parameters: dict[str, Any]) -> NotebookNode:
+            try:
+                notebook = executed(NOTEBOOKS / f"{name}.ipynb", parameters)
+            except RuntimeError as error:
+                raise RuntimeError(f"{name}.ipynb failed: {error}") from error
+            bar.update()
+            return notebook
+
+        # The report shows what the others write. Drawing takes longest, so two share it and come first.
+        figures_of = [("summary_figures", summary | {"part": part, "parts": 2}) for part in (0, 1)]
+        together = [*figures_of, ("idea", idea), ("summary_tables", summary)]
+        list(pool.map(lambda arguments: step(*arguments), together))
+        convert(step("report", summary), folder / "report.html")
+        pdf.write(folder / "report.html", folder / "report.pdf")
+        bar.update()
+    return folder / "report.html"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0, 1 where the report could not be made, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.paper.report", description="Rebuild tables, figures and report."
+    )
+    parser.add_argument("--runs", default="runs", help="folder of the run folders (default runs)")
+    parser.add_argument("--figures", help="folder to write to (default: figures, of other runs RUNS/figures)")
+    options = parser.parse_args(arguments)
+    figures = options.figures or (
+        "figures" if (ROOT / options.runs).resolve() == ROOT / "runs" else f"{options.runs}/figures"
+    )
+    try:
+        page = build(options.runs, figures)
+    except (FileNotFoundError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command begins again", file=sys.stderr)
+        return 130
+    shown = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
+    print(f"The report is {shown}, and {shown.with_suffix('.pdf').name} beside it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Tables of the paper: what stands in them, and how they are captioned."""
+
+import pandas as pd
+
+from lib.criteria import LABELS, ORACLE
+from lib.paper.printing import Format, Html, interval, plain
+from lib.study.baselines import name_of
+from lib.study.naming import noise_name
+from lib.study.statistics import BASELINE, LEVEL, Friedman, counts
+
+HEADINGS = {
+    "test_accuracy": ("Test accuracy (%)", 1),
+    "gap": ("Gap to oracle (points)", 1),
+    "epochs_late": ("Epochs after oracle", 1),
+    "spent": ("Records spent", 0),
+    "pearson": ("Pearson r", 2),
+    "kendall": ("Kendall τ", 2),
+}
+"""What a table shows of each criterion: its heading and the digits after the point."""
+
+
+def criteria(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+    """The summary of one study as it is printed: a row a noise and criterion, each noise named once."""
+    printed = {
+        "Noise": [form.text(noise_name(*pair)) for pair in zip(summary["noise"], summary["noise_rate"], strict=True)],
+        "Criterion": [form.text(LABELS[name]) for name in summary["criterion"]],
+    }
+    for quantity, (heading, digits) in HEADINGS.items():
+        printed[form.text(heading)] = [_cell(row, quantity, digits, form) for _, row in summary.iterrows()]
+    printed["Rank"] = [plain(rank, 1) for rank in summary["rank"]]
+    printed["Holm p"] = [form.text(plain(p, 3)) for p in summary["holm_p"]]
+    printed["Runs"] = [
+        str(runs) if not failed else f"{runs} of {runs + failed}"
+        for runs, failed in zip(summary["runs"], summary["failed"], strict=True)
+    ]
+    table = pd.DataFrame(printed)
+    table.loc[(table["Noise"] == table["Noise"].shift()).to_numpy(), "Noise"] = ""
+    return table
+
+
+def gaps(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+    """Gaps of one study at a glance: a row a noise, a column a criterion."""
+    rows = []
+    for (noise, rate), setting in summary[summary["criterion"] != ORACLE].groupby(["noise", "noise_rate"], sort=False):
+        cells = {form.text(LABELS[row["criterion"]]): _cell(row, "gap", 1, form) for _, row in setting.iterrows()}
+        p = setting["friedman_p"].iloc[0]
+        rows.append({"Noise": form.text(noise_name(noise, rate)), **cells, "Friedman p": form.text(plain(p, 3))})
+    table = pd.DataFrame(rows).fillna("")
+    return table[[*(name for name in table.columns if name != "Friedman p"), "Friedman p"]]
+
+
+def overall(summaries: dict[str, pd.DataFrame], across: Friedman) -> pd.DataFrame:
+    """All studies in numbers: the mean gap of each criterion in each, and its average rank across all settings.
+
+    Args:
+        summaries: table of `lib.study.statistics.summary` of each study, by its name.
+        across: `lib.study.statistics.across_settings` of all their stops.
+
+    Returns:
+        A row a criterion: criterion, its mean gap in points over the settings of each study, settings won,
+        average_rank, holm_p against the baseline.
+    """
+    everything = pd.concat(summaries.values())
+    columns = {
+        study: summary.groupby("criterion", observed=True)["gap_mean"].mean() for study, summary in summaries.items()
+    }
+    columns["settings won"] = everything.groupby("criterion", observed=True)["winner"].sum()
+    table = pd.DataFrame(columns)
+    table["average rank"] = pd.Series(across.ranks, dtype=float)
+    table["Holm p"] = pd.Series(across.against_baseline, dtype=float)
+    order = [name for name in LABELS if name in table.index and name != ORACLE]
+    return table.loc[order].rename_axis("criterion").reset_index()
+
+
+def overall_printed(table: pd.DataFrame, across: Friedman, form: Format = Html) -> pd.DataFrame:
+    """The table of `overall` as it is printed."""
+    digits = {"settings won": 0, "average rank": 2, "Holm p": 3}
+    winners = [name in across.winners for name in table["criterion"]]
+    printed = {"Criterion": [form.text(LABELS[name]) for name in table["criterion"]]}
+    for column in table.columns[1:]:
+        heading = column[0].upper() + column[1:] if column in digits else f"{column} (points)"
+        texts = [plain(value, digits.get(column, 1)) for value in table[column]]
+        printed[form.text(heading)] = [
+            form.number(text, None, True) if winner and column == "average rank" else form.text(text)
+            for text, winner in zip(texts, winners, strict=True)
+        ]
+    return pd.DataFrame(printed)
+
+
+def criteria_caption(summary: pd.DataFrame, study: str, source: str) -> str:
+    """What a table of one study shows, with the number of runs and seeds and the source of the data."""
+    tested = "no setting can be tested" if summary["friedman_p"].isna().all() else "bold where criteria differ"
+    notes = "; ".join(dict.fromkeys(note for note in summary["note"] if note))
+    return (
+        f"{study}: {_seeds(summary)}; means over seeds with bootstrap 95 % intervals. Best average rank of gaps: "
+        f"{tested} (Friedman, seeds as blocks, p < {LEVEL}); Holm-adjusted p "
+        f"against {LABELS[BASELINE]}.{f' Note: {notes}.' if notes else ''} No correlation is given where a signal is "
+        f"constant. The oracle is an upper bound, not a method. Data: {source}."
+    )
+
+
+def gaps_caption(summary: pd.DataFrame, study: str) -> str:
+    """What the gaps at a glance show."""
+    return (
+        f"{study}: points below the oracle, means over seeds with bootstrap 95 % intervals, {_seeds(summary)}; bold: "
+        f"best average rank where criteria differ (Friedman, seeds as blocks, p < {LEVEL})."
+    )
+
+
+def ablation(changed: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+    """The table of `lib.study.ablation.table` as it is printed."""
+    printed = {
+        "Choice": [form.text(choice) for choice in changed["choice"]],
+        "Value": [form.text(str(value)) for value in changed["value"]],
+    }
+    for column, heading in (("gap", "Gap to oracle (points)"), ("difference", "Difference to the study (points)")):
+        printed[heading] = [interval(row, column, 1, form) for _, row in changed.iterrows()]
+    printed["Runs"] = [str(runs) for runs in changed["runs"]]
+    table = pd.DataFrame(printed)
+    table.loc[(table["Choice"] == table["Choice"].shift()).to_numpy(), "Choice"] = ""
+    return table
+
+
+def ablation_caption(changed: pd.DataFrame, study: str, seeds: int) -> str:
+    """What the ablation shows."""
+    return (
+        f"{study}: CND with one choice changed at a time, everything else as in the study; means over runs of all "
+        f"noises and seeds with bootstrap 95 % intervals, differences on the same {_span(changed['runs'])} runs of up "
+        f"to {seeds} seed{'s' * (seeds != 1)}. What is best here was found on test data: no choice was made by it."
+    )
+
+
+def baselines(held_out: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+    """The table of `lib.study.baselines.table` as it is printed: a row a way of stopping, a column a noise."""
+    rows: dict[str, dict[str, str]] = {}
+    for _, row in held_out.iterrows():
+        name = form.text(name_of(row["criterion"], row["held_out"]))
+        noise = form.text(noise_name(row["noise"], row["noise_rate"]))
+        rows.setdefault(name, {})[noise] = interval(row, "test_accuracy", 1, form)
+    return pd.DataFrame([{"Stopped by": name, **cells} for name, cells in rows.items()]).fillna("")
+
+
+def baselines_caption(held_out: pd.DataFrame, study: str) -> str:
+    """What the baselines show."""
+    return (
+        f"{study}: test accuracy in % at the stop, means over {_span(held_out['runs'])} seeds with bootstrap 95 % "
+        "intervals. Baselines on held-out data train on what is left; the others on everything, with the same noises "
+        "and seeds."
+    )
+
+
+def overall_caption(summaries: dict[str, pd.DataFrame], across: Friedman) -> str:
+    """What the overall table shows."""
+    counted = [counts(summary) for summary in summaries.values()]
+    runs, seeds = sum(runs for runs, _ in counted), pd.concat([seeds for _, seeds in counted])
+    test = "" if pd.isna(across.p_value) else f"; Friedman p = {across.p_value:.3g}, Holm p against {LABELS[BASELINE]}"
+    note = f" Note: {across.note}." if across.note else ""
+    return (
+        f"All studies, {runs} runs, {_span(seeds)} seeds in a setting: gap to the oracle in points, averaged over "
+        f"the settings of each study; settings in which a criterion wins (Friedman significant, best rank); average "
+        f"rank over {across.blocks} settings, 1 the best{test}.{note}"
+    )
+
+
+def _span(counts: pd.Series) -> str:
+    """The smallest and the largest of some counts, or the one that they are."""
+    return f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+
+
+def _seeds(summary: pd.DataFrame) -> str:
+    """How many runs and seeds a summary is of."""
+    runs, of_setting = counts(summary)
+    seeds = _span(of_setting)
+    return f"{runs} run{'' if runs == 1 else 's'}, {seeds} seed{'' if seeds == '1' else 's'} for each noise"
+
+
+def _cell(row: pd.Series, quantity: str, digits: int, form: Format) -> str:
+    if row["runs"] == 0:
+        return form.text("no stop")
+    mean, low, high = (row[f"{quantity}_{part}"] for part in ("mean", "low", "high"))
+    if pd.isna(mean):
+        return form.text("–")
+    ends = None if pd.isna(low) else (plain(low, digits), plain(high, digits))
+    return form.number(plain(mean, digits), ends, row["winner"] and quantity == "gap")

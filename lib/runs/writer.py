@@ -1,0 +1,197 @@
+"""Writing a run folder while the run goes on; `lib.runs.folder` says what lies in it, and reads it back."""
+
+import io
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lib.data.dataset import Dataset
+from lib.data.samples import Samples
+from lib.parameters import Experiment
+from lib.runs import checkpoints
+from lib.runs.checkout import commit
+from lib.runs.folder import ARGS, DIVERGENCE, LOCK, LOG, PERFORMANCES, WEIGHTS, Run
+from lib.runs.locks import Lock
+from lib.training.recorder import Measurement
+
+_log = logging.getLogger("lib")
+
+
+class RunWriter:
+    """Writes one run's folder; use it in a `with` statement.
+
+    What an earlier, unfinished run left is gone on with where a checkpoint allows it, else replaced.
+
+    Args:
+        experiment, dataset, samples: what is run.
+        layers: neurons of each layer whose divergences are recorded, in their order.
+        own: what tells another version of the user's own data and code, see `lib.runs.folder.Run.own`.
+
+    Attributes:
+        finished: the run, where another process finished it before this one got the folder; nothing is written then.
+        state: of the training to go on with, as `checkpoint` took it; None where the run starts anew.
+
+    Raises FileExistsError on entering where another process is writing the same run.
+    """
+
+    def __init__(
+        self, experiment: Experiment, dataset: Dataset, samples: Samples, layers: dict[str, int], own: dict[str, str]
+    ):
+        self.experiment, self.folder = experiment, experiment.folder
+        self.finished: Run | None = None
+        self.state: dict[str, Any] | None = None
+        self._environment = environment(experiment.device)
+        self._content = {
+            "parameters": {name: _plain(value) for name, value in experiment.parameters().items()},
+            "data": {
+                "source": dataset.source,
+                "classes": list(dataset.classes),
+                "train_samples": len(samples.train),
+                "test_samples": len(dataset.y_test),
+                "realised_noise_rate": samples.train.corrupted.double().mean().item(),
+            },
+            "layers": layers,
+            "own": own,
+        }
+        self._rows: list[list[float]] = []
+        self._columns: list[str] = []
+        self._divergence: list[np.ndarray] = []
+
+    def __enter__(self) -> "RunWriter":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock(self.folder / LOCK).__enter__()
+        self._handler: logging.Handler | None = None
+        try:
+            self.finished = Run.find(self.experiment)
+            if self.finished is None:
+                self._begin()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def _begin(self) -> None:
+        self._handler = logging.FileHandler(self.folder / LOG)
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        _log.setLevel(logging.INFO)
+        _log.addHandler(self._handler)
+        stored = checkpoints.load(self.folder, self.experiment.device)
+        (self.folder / WEIGHTS).unlink(missing_ok=True)
+        if stored and stored["content"] == self._content:
+            self._go_on(stored)
+            return
+        for name in (PERFORMANCES, DIVERGENCE, ARGS):
+            (self.folder / name).unlink(missing_ok=True)
+        checkpoints.remove(self.folder)
+        self._describe()
+        _log.info("start %s", self.experiment.name)
+
+    def _go_on(self, stored: dict[str, Any]) -> None:
+        now, self._environment = self._environment, stored["environment"]
+        self._describe()
+        self._columns, self._rows, divergence = stored["columns"], stored["rows"], stored["divergence"]
+        self._divergence = [] if divergence is None else list(divergence.cpu().numpy())
+        text = "".join(_line(row) for row in [self._columns, *self._rows]) if self._rows else ""
+        _write_whole(self.folder / PERFORMANCES, lambda part: part.write_text(text))
+        if self._divergence:
+            self._write_divergence(self._divergence)
+        self.state = stored["state"]
+        _log.info("go on after record %d", len(self._rows))
+        for what, before in self._environment.items():
+            if now[what] != before:
+                _log.warning("the run began with %s %s, now it is %s", what, before, now[what])
+
+    def _describe(self) -> None:
+        args = {"name": self.experiment.name, "environment": self._environment, **self._content}
+        _write_whole(self.folder / ARGS, lambda part: part.write_text(json.dumps(args, indent=2) + "\n"))
+
+    def __exit__(self, kind, error, _traceback) -> None:
+        if error is not None and self._handler:
+            _log.error("stopped after record %d: %s: %s", len(self._rows), kind.__name__, error)
+        if self._handler:
+            _log.removeHandler(self._handler)
+            self._handler.close()
+        self._lock.__exit__(None, None, None)
+
+    def write(self, epoch: float, measurement: Measurement) -> None:
+        """Append a record; epoch is the number of passes made, a fraction within an epoch."""
+        if measurement.divergence is not None:
+            self._divergence.append(measurement.divergence.astype(np.float32))
+            self._write_divergence(self._divergence[-1:])
+        row = {"record": len(self._rows) + 1, "epoch": epoch, **measurement.values}
+        self._columns = list(row)
+        self._rows.append(list(row.values()))
+        lines = [self._columns, self._rows[-1]] if len(self._rows) == 1 else self._rows[-1:]
+        with (self.folder / PERFORMANCES).open("a") as file:
+            file.write("".join(map(_line, lines)))
+        _log.info("record %d: %s", len(self._rows), " ".join(f"{k}={v:.4g}" for k, v in measurement.values.items()))
+
+    def _write_divergence(self, rows: list[np.ndarray]) -> None:
+        """The last of the rows recorded. The file is made whole at the first; mapped, a full disk would kill."""
+        path, first = self.folder / DIVERGENCE, len(self._divergence) - len(rows)
+        if first == 0:
+            whole = np.full((self.experiment.records, len(rows[0])), np.nan, dtype=np.float32)
+            whole[: len(rows)] = rows
+            content = io.BytesIO()
+            np.save(content, whole)
+            _write_whole(path, lambda part: part.write_bytes(content.getbuffer()))
+            return
+        with path.open("r+b") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            file.seek(first * rows[0].nbytes, os.SEEK_CUR)
+            file.write(np.stack(rows).tobytes())
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        """Keep the state of the training, with all that was recorded, to go on from. Raises OSError."""
+        divergence = torch.from_numpy(np.stack(self._divergence)) if self._divergence else None
+        recorded = {"columns": self._columns, "rows": self._rows, "divergence": divergence}
+        about = {"content": self._content, "environment": self._environment}
+        checkpoints.save(self.folder, {**about, **recorded, "state": state})
+
+    def finish(self, model: nn.Module) -> Run:
+        """Store the final weights, which marks the run as finished."""
+        content = io.BytesIO()  # torch on a full disk does not say that it is full
+        torch.save(model.state_dict(), content)
+        _write_whole(self.folder / WEIGHTS, lambda part: part.write_bytes(content.getbuffer()))
+        checkpoints.remove(self.folder)
+        _log.info("finished")
+        return Run(self.experiment, self.folder)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _line(values: list) -> str:
+    return ",".join(value if isinstance(value, str) else repr(value) for value in values) + "\n"
+
+
+def environment(device: str) -> dict[str, str | None]:
+    """Versions, commit and device that a result depends on."""
+    name = platform.processor() or platform.machine()
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "commit": commit(),
+        "device": name if device == "cpu" else torch.cuda.get_device_name(device),
+    }
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under another name and rename it, so that nobody ever sees half of it."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""What tables, figures and the report are made of: every study of a runs folder with its stops and statistics."""
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from lib.criteria import stops
+from lib.runs import table as runs
+from lib.study import statistics
+from lib.study.statistics import Friedman
+from lib.study.studies import Study, studies
+
+
+@dataclass(frozen=True)
+class Result:
+    """A study, and what is computed of it where it is asked for."""
+
+    study: Study
+
+    @cached_property
+    def stops(self) -> pd.DataFrame:
+        """See `lib.criteria.stops`."""
+        return stops(self.study.runs)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """See `lib.study.statistics.summary`."""
+        return statistics.summary(self.stops, statistics.correlations(self.study.runs))
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a runs folder gives.
+
+    Attributes:
+        folder: of the runs.
+        runs: table of `lib.runs.load`.
+        studies: in the order of their names.
+    """
+
+    folder: Path | str
+    runs: pd.DataFrame
+    studies: list[Result]
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Run folders that were left out, and why."""
+        return self.runs.attrs["skipped"]
+
+    @property
+    def own_runs(self) -> pd.DataFrame:
+        """The runs of the studies themselves, without their variants."""
+        return pd.concat([result.study.runs for result in self.studies])
+
+    def across(self) -> Friedman:
+        """Average ranks over the settings of all studies."""
+        return statistics.across_settings(
+            pd.concat([result.stops.assign(dataset=result.study.name) for result in self.studies])
+        )
+
+
+def results(folder: Path | str) -> Results:
+    """Load a runs folder and tell its studies apart; relative paths start at the project root."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what was skipped is told by `Results.skipped`
+        table = runs.load(folder)
+    return Results(folder, table, [Result(study) for study in studies(table)])

@@ -1,0 +1,148 @@
+"""Which runs belong together: studies, whose runs may be averaged, and their variants."""
+
+import hashlib
+import itertools
+import re
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from lib.parameters import Experiment, dataset_label
+from lib.study.naming import dataset_name
+
+_VARIED = {"noise", "noise_rate", "seed", "data_folder", "runs_folder"}
+_ALSO_RECORDED = {"criteria", "cnd_stored_layers"}
+# They say what is measured, not what is trained; a held-out share is what validation needs.
+_MEASURING = {
+    *_ALSO_RECORDED,
+    "cnd_estimator",
+    "cnd_aggregation",
+    "cnd_quantile",
+    "cnd_bins",
+    "cnd_layer",
+    "cnd_filter",
+    "cnd_weights",
+    "changes_over",
+    "critical_radius",
+    "gradient_samples",
+    "signal_samples",
+    "signal_passes",
+    "validation_share",
+}
+SETTING_OF_A_RUN = ["noise", "noise_rate", "seed"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Runs of a study that were measured otherwise than its own.
+
+    Attributes:
+        changed: the parameters that differ from the study's, with their values; empty where the runs repeat trainings
+            of the study with other signals recorded.
+        runs: table of `lib.runs.load`.
+    """
+
+    changed: dict[str, object]
+    runs: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs that differ in noise, rate and seed alone, and variants that are measured otherwise.
+
+    Attributes:
+        name: the dataset, followed by as few parameters as tell the studies of that dataset apart.
+        runs: table of `lib.runs.load`.
+        variants: of this study.
+    """
+
+    name: str
+    runs: pd.DataFrame
+    variants: list[Variant] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """The name as texts and tables call it."""
+        dataset, _, settings = self.name.partition(" ")
+        told = settings.replace("=", " ").replace("_", " ")
+        return f"{dataset_name(dataset)}{f' ({told})' if told else ''}"
+
+    @property
+    def stem(self) -> str:
+        """The name as part of a file name; where it is long, the dataset and a hash of the rest."""
+        return file_stem(self.name)
+
+
+def studies(table: pd.DataFrame) -> list[Study]:
+    """Sort a table of runs into studies.
+
+    Runs that are trained alike are one study with its variants. The study itself are those runs that are measured in
+    the way most of them are, but those that hold nothing out before those that do; among equals, in the way nearest to
+    the defaults of `Experiment`.
+
+    Args:
+        table: of `lib.runs.load`.
+    """
+    fixed = [name for name in Experiment.__dataclass_fields__ if name in table.columns and name not in _VARIED]
+    training = [name for name in fixed if name not in _MEASURING]
+    measuring = [name for name in fixed if name in _MEASURING]
+    found = []
+    labels = table["dataset"].astype(str).map(dataset_label) if len(table) else []
+    for dataset, rows in table.groupby(labels) if len(table) else ():
+        differing = [name for name in training if rows[name].nunique(dropna=False) > 1]
+        telling = _telling(rows, differing)
+        for _, trained_alike in _groups(rows, differing):
+            settings = " ".join(f"{name}={trained_alike[name].iloc[0]}" for name in telling)
+            found.append(_study(f"{dataset} {settings}".strip(), trained_alike, measuring))
+    return found
+
+
+def _study(name: str, runs: pd.DataFrame, measuring: list[str]) -> Study:
+    differing = [parameter for parameter in measuring if runs[parameter].nunique(dropna=False) > 1]
+    groups = [group for _, group in _groups(runs, differing)]
+    defaults = Experiment()
+
+    def order(group: pd.DataFrame) -> tuple[bool, int, int]:
+        departures = sum(group[parameter].iloc[0] != getattr(defaults, parameter) for parameter in differing)
+        holds_out = "validation_share" in group and group["validation_share"].iloc[0] != 0
+        return holds_out, -group["run"].nunique(), departures
+
+    own, *others = sorted(groups, key=order)
+    variants = []
+    for group in others:
+        values = {parameter: (group[parameter].iloc[0], own[parameter].iloc[0]) for parameter in differing}
+        changed = {
+            parameter: value
+            for parameter, (value, of_study) in values.items()
+            if value != of_study and parameter not in _ALSO_RECORDED
+        }
+        variants.append(Variant(changed, group))
+    return Study(name, own, variants)
+
+
+def _groups(rows: pd.DataFrame, differing: list[str]):
+    return rows.groupby(differing, dropna=False, observed=True) if differing else [((), rows)]
+
+
+def _telling(rows: pd.DataFrame, differing: list[str]) -> list[str]:
+    """The fewest of the differing parameters that tell all studies apart; the network before others."""
+    if not differing:
+        return []
+    ordered = sorted(differing, key=lambda name: name != "network")
+    wanted = rows.groupby(differing, dropna=False, observed=True).ngroups
+    for few in itertools.chain(itertools.combinations(ordered, 1), itertools.combinations(ordered, 2)):
+        if rows.groupby(list(few), dropna=False, observed=True).ngroups == wanted:
+            return list(few)
+    return differing
+
+
+def file_stem(name: str) -> str:
+    """The name of a study as part of a file name; where it is long, the dataset and a hash of the rest."""
+    dataset, _, settings = name.partition(" ")
+    if len(settings) > 40:
+        settings = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    stem = f"{dataset}-{settings}" if settings else dataset
+    plain = re.sub(r"[^\w.-]+", "_", stem)
+    # What a file name cannot hold must not make two names one.
+    unlike = re.sub(r"[= ]", "_", stem) != plain
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}" if unlike else plain

@@ -1,0 +1,156 @@
+"""Where the signals of a record are read: in the training passes themselves, or in passes made for them.
+
+Training sees every sample once an epoch, so what the network says of it then costs nothing more: predictions as
+Label Wave, forgetting events (Toneva et al., ICLR 2019) and the area under the margin (Pleiss et al., NeurIPS 2020)
+take them. A sample's value is then up to an epoch old, and seen with dropout, batch statistics and augmentation.
+Passes in evaluation mode show the network as it is at the record and cost about a third of training on those samples.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from lib.data.dataset import Dataset
+from lib.data.samples import Samples
+from lib.layers import captured, evaluating
+from lib.parameters import Experiment
+
+_EVALUATION_BATCH = 500
+_TOGETHER = 2000  # samples whose outputs wait to be sorted in together
+
+
+class Seen(NamedTuple):
+    """What a network put out.
+
+    Attributes:
+        logits: on the measured samples, float32, shape (n, K).
+        probe_logits: on the known-polluted probe, float32; None where there is none.
+        pre_activations: of each recorded layer on the measured samples, shape (n, neurons).
+    """
+
+    logits: torch.Tensor
+    probe_logits: torch.Tensor | None
+    pre_activations: dict[str, torch.Tensor]
+
+
+class EvaluationPasses:
+    """Passes over the measured samples and the probe in evaluation mode, made at each record."""
+
+    def __init__(
+        self, experiment: Experiment, dataset: Dataset, samples: Samples, model: nn.Module, layers: dict[str, int]
+    ):
+        self._experiment, self._inputs, self._samples = experiment, dataset.x_train, samples
+        self._model, self._layers = model, layers
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Training goes on unwatched."""
+        yield
+
+    def take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
+        """Nothing of training is kept."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing is kept from record to record."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing is kept from record to record."""
+
+    def seen(self) -> Seen:
+        """The network as it is now."""
+        with captured(self._model, *self._layers) as outputs:
+            logits = evaluate(self._experiment, self._model, self._inputs, self._samples.measured.rows)
+        probe = self._samples.probe
+        probe_logits = evaluate(self._experiment, self._model, self._inputs, probe.rows) if probe else None
+        return Seen(logits, probe_logits, {name: torch.cat(z) for name, z in outputs.items()})
+
+
+class TrainingPasses:
+    """What the network put out when it last trained on each measured sample and each of the probe."""
+
+    def __init__(
+        self, experiment: Experiment, dataset: Dataset, samples: Samples, model: nn.Module, layers: dict[str, int]
+    ):
+        measured, probe = samples.measured.rows, samples.probe.rows if samples.probe else samples.train.rows[:0]
+        device = measured.device
+        self._model, self._layers, self._measured = model, layers, len(measured)
+        kept = self._measured + len(probe)
+        # What training sees but nobody measures goes to a last row, so that taking needs no selection.
+        self._slots = torch.full((len(samples.train) + len(probe),), kept, device=device)
+        self._slots[torch.searchsorted(samples.train.rows, measured)] = torch.arange(len(measured), device=device)
+        self._slots[len(samples.train) :] = torch.arange(self._measured, kept, device=device)
+        self._logits = torch.full((kept + 1, dataset.num_classes), torch.nan, device=device)
+        self._pre_activations = {
+            name: torch.full((kept + 1, neurons), torch.nan, device=device) for name, neurons in layers.items()
+        }
+        self._unseen = len(self._slots)
+        self._taken: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._outputs: dict[str, list[torch.Tensor]] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Training steps inside are watched."""
+        with captured(self._model, *self._layers, only_training=True) as self._outputs:
+            yield
+
+    def take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
+        """Keep what a training step on samples at these places of (training samples, probe) has put out."""
+        self._taken.append((places, logits))
+        self._unseen = max(0, self._unseen - len(places))
+        if sum(len(places) for places, _ in self._taken) >= _TOGETHER:
+            self._sort_in()
+
+    def _sort_in(self) -> None:
+        """Many steps at a time: one by one the calls would cost more than the copies."""
+        if not self._taken:
+            return
+        places, logits = (torch.cat(parts) for parts in zip(*self._taken, strict=True))
+        slots = self._slots[places]
+        self._logits.index_copy_(0, slots, logits)
+        for name, outputs in self._outputs.items():
+            kept = self._pre_activations[name]
+            kept.index_copy_(0, slots, torch.cat(outputs).to(kept))
+            outputs.clear()
+        self._taken.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The latest of each sample, for a checkpoint."""
+        self._sort_in()
+        return {"logits": self._logits, "pre_activations": self._pre_activations, "unseen": self._unseen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._logits.copy_(state["logits"])
+        for name, kept in self._pre_activations.items():
+            kept.copy_(state["pre_activations"][name])
+        self._unseen = state["unseen"]
+
+    def seen(self) -> Seen | None:
+        """The latest of each sample; None before the end of the first epoch."""
+        self._sort_in()
+        if self._unseen:
+            return None
+        n = self._measured
+        pre_activations = {name: z[:n] for name, z in self._pre_activations.items()}
+        probe_logits = self._logits[n:-1]
+        return Seen(self._logits[:n], probe_logits if len(probe_logits) else None, pre_activations)
+
+
+PASSES = {"training": TrainingPasses, "evaluation": EvaluationPasses}
+"""Where signals can be read, by the name that `signal_passes` takes."""
+
+
+def evaluate(experiment: Experiment, model: nn.Module, inputs, rows: torch.Tensor) -> torch.Tensor:
+    """Logits on some rows of the inputs in evaluation mode, float32, shape (n, K)."""
+    with evaluating(model), autocast(experiment):
+        return torch.cat([model(inputs[batch]) for batch in rows.split(_EVALUATION_BATCH)]).float()
+
+
+def autocast(experiment: Experiment) -> torch.autocast:
+    """The context in which the experiment's network computes: mixed precision where its dtype is bfloat16."""
+    kind = torch.device(experiment.device).type
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=experiment.dtype == "bfloat16")

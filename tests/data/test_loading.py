@@ -1,0 +1,180 @@
+import numpy as np
+import pytest
+import torch
+
+from lib import data
+from lib.checks import ParameterError
+from lib.choices import CHOICES
+from lib.data import news, prepared
+from lib.parameters import Experiment
+
+
+def test_digits_is_split_once_for_all_and_stratified():
+    digits, again = data.load(Experiment()), data.load(Experiment(seed=5))
+    assert digits.x_train.shape == (1257, 1, 8, 8)
+    assert digits.x_test.shape == (540, 1, 8, 8)
+    assert torch.equal(digits.x_train[:], again.x_train[:])
+    assert (digits.x_train[:] >= 0).all()
+    assert (digits.x_train[:] <= 1).all()
+    assert abs(digits.y_train.bincount() / 1257 - digits.y_test.bincount() / 540).max() < 0.01
+    flat = {tuple(image.flatten().tolist()) for image in digits.x_train[:]}
+    assert not any(tuple(image.flatten().tolist()) in flat for image in digits.x_test[:])
+
+
+def test_a_registered_dataset_is_loaded_by_name(monkeypatch):
+    monkeypatch.setitem(CHOICES, "dataset", [*CHOICES["dataset"]])
+    monkeypatch.setattr(data, "LOADERS", dict(data.LOADERS))
+    own = data.Dataset(torch.zeros(4, 2), torch.arange(4) % 2, torch.zeros(2, 2), torch.arange(2), ("a", "b"), "own")
+    data.register("own", lambda experiment: own)
+    loaded = data.load(Experiment(dataset="own"))
+    assert loaded.num_classes == 2
+    assert torch.equal(loaded.x_train[:], own.x_train[:])
+
+
+def test_top_level_classes():
+    classes, of_group = news.top_level_classes(["sci.med", "alt.atheism", "sci.space"])
+    assert classes == ["alt", "sci"]
+    assert of_group.tolist() == [1, 0, 1]
+
+
+def test_words_are_cut_and_lower_case():
+    assert news.words("A The-Quick x9 fox_2.") == ["the", "quick", "x9", "fox_2"]
+    assert len(news.words("word " * 3000)) == news.MAX_WORDS
+
+
+def test_pooling_agrees_with_averaging_word_by_word():
+    rng = np.random.default_rng(0)
+    vocabulary = {f"w{i}": i for i in range(20)}
+    vectors = rng.normal(size=(20, 5))
+    texts = [" ".join(f"w{i}" for i in rng.integers(0, 25, length)) for length in (0, 7, 400, 1500)]
+    expected = np.zeros((4, news.POSITIONS, 5))
+    for post, text in enumerate(texts):
+        places: dict[int, list] = {}
+        for place, word in enumerate(text.split()[: news.MAX_WORDS]):
+            if word in vocabulary:
+                position = int(place / (news.MAX_WORDS / news.POSITIONS))
+                places.setdefault(position, []).append(vectors[vocabulary[word]])
+        for position, found in places.items():
+            expected[post, position] = np.mean(found, axis=0)
+    assert np.allclose(news.pool(texts, vocabulary, vectors), expected, atol=1e-6)
+
+
+def test_corpus_vectors_put_words_of_the_same_posts_together():
+    texts = ["disk drive disk drive", "drive disk boot", "goal team goal", "team goal season team"] * 5
+    vocabulary, vectors = news.corpus_vectors(texts, dimensions=2)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
+
+    def similarity(a, b):
+        return vectors[vocabulary[a]] @ vectors[vocabulary[b]]
+
+    assert similarity("disk", "drive") > 0.9 > 0.1 > abs(similarity("disk", "goal"))
+
+
+def test_glove_vectors_of_known_words_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(news, "DIMENSIONS", 3)
+    glove = tmp_path / "glove.txt"
+    glove.write_text("the 1 2 3\nunseen 4 5 6\nfox 7 8 9.5\n")
+    vocabulary, vectors = news.glove_vectors(glove, {"the", "fox"})
+    assert vectors[vocabulary["fox"]].tolist() == [7, 8, 9.5]
+    assert set(vocabulary) == {"the", "fox"}
+    glove.write_text("the 1 2\n")
+    with pytest.raises(ParameterError, match="must hold vectors of 3 numbers"):
+        news.glove_vectors(glove, {"the"})
+
+
+def test_a_missing_glove_file_is_an_error_before_anything_is_done(tmp_path):
+    experiment = Experiment(dataset="news", data_folder=str(tmp_path / "data"), glove_file="nowhere.txt")
+    with pytest.raises(ParameterError, match=r"glove_file='nowhere\.txt': must be a GloVe text file"):
+        data.load(experiment)
+    assert not (tmp_path / "data").exists()
+
+
+def test_other_word_vectors_have_another_prepared_file(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("the 1 2 3")
+    names = {news.file_name(glove) for glove in (None, tmp_path / "a.txt", tmp_path / "b.txt")}
+    (tmp_path / "a.txt").write_text("the 1 2 3 4")
+    assert len(names | {news.file_name(tmp_path / "a.txt")}) == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04cut"])
+def test_a_damaged_prepared_file_is_named(tmp_path, content):
+    (tmp_path / "digits.npz").write_bytes(content)
+    with pytest.raises(ParameterError, match=r"digits\.npz is damaged; delete it"):
+        data.load(Experiment(data_folder=str(tmp_path)))
+
+
+@pytest.fixture
+def small_corpus(monkeypatch):
+    """Stands in for scikit-learn's loader: 60 posts in three groups."""
+
+    class Bunch:
+        target_names = ("comp.a", "rec.b", "rec.c")
+        target = np.arange(60) % 3
+        data = tuple(f"{('disk boot', 'goal team', 'bike ride')[i % 3]} word{i % 7} " * 10 for i in range(60))
+
+    calls = []
+
+    def fetch(**arguments):
+        calls.append(arguments)
+        return Bunch
+
+    monkeypatch.setattr(news, "fetch_20newsgroups", fetch)
+    monkeypatch.setattr(news, "DIMENSIONS", 4)
+    return calls
+
+
+def news_experiment(folder):
+    return Experiment(dataset="news", network="news_mlp", data_folder=str(folder))
+
+
+def test_features_are_computed_once_and_read_back_equal(tmp_path, small_corpus):
+    first = data.load(news_experiment(tmp_path))
+    second = data.load(news_experiment(tmp_path))
+    assert len(small_corpus) == 1
+    assert small_corpus[0]["data_home"] == tmp_path
+    assert first.x_train.shape == (42, news.POSITIONS, 4)
+    assert first.classes == ("comp", "rec")
+    assert torch.equal(first.x_train[:], second.x_train[:])
+    assert torch.equal(first.y_test, second.y_test)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
+
+
+def test_a_file_that_cannot_be_written_costs_time_not_the_run(tmp_path, small_corpus, monkeypatch, caplog):
+    def full_disk(path, _arrays):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(prepared, "write", full_disk)
+    assert len(data.load(news_experiment(tmp_path)).x_test) == 18
+    assert "it will be computed again: No space left on device" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_corpus_and_internet_the_error_names_the_file_and_its_place(tmp_path, monkeypatch):
+    def offline(**_arguments):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(news, "fetch_20newsgroups", offline)
+    with pytest.raises(FileNotFoundError, match=rf"20news-bydate_py3\.pkz.* is not in {tmp_path} .*place it there"):
+        data.load(news_experiment(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_word_vectors_do_not_see_the_test_posts(tmp_path, small_corpus, monkeypatch):
+    seen = []
+    original = news.corpus_vectors
+    monkeypatch.setattr(
+        news, "corpus_vectors", lambda texts, dimensions: seen.extend(texts) or original(texts, dimensions)
+    )
+    news.compute(tmp_path)
+    assert len(seen) == 42
+
+
+def test_the_real_corpus(newsgroups_folder):
+    dataset = data.load(Experiment(dataset="news", network="news_mlp", data_folder=str(newsgroups_folder)))
+    assert dataset.classes == ("alt", "comp", "misc", "rec", "sci", "soc", "talk")
+    assert dataset.x_train.shape == (13_192, 16, 300)
+    assert dataset.x_test.shape == (5_654, 16, 300)
+    assert dataset.x_train[:].std().item() == pytest.approx(1, abs=1e-2)
+    assert "SVD" in dataset.source

@@ -1,0 +1,222 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib import data
+from lib.checks import ParameterError
+from lib.data.own import decode
+from lib.paper import report
+from lib.parameters import Experiment
+from lib.runs import table as runs
+from lib.study.studies import studies
+from lib.training import run
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (20, 9, 7, 3), dtype=np.uint8)
+LABELS = np.arange(20) % 3
+
+
+def arrays(**changed):
+    content = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:6], "y_test": LABELS[:6]} | changed
+    return {name: value for name, value in content.items() if value is not None}
+
+
+def load(path, **settings):
+    return data.load(Experiment(dataset=str(path), data_folder=str(path.parent / "prepared"), **settings))
+
+
+@pytest.mark.parametrize(
+    ("stored", "shape"),
+    [
+        (IMAGES, (20, 3, 9, 7)),
+        (IMAGES.transpose(0, 3, 1, 2), (20, 3, 9, 7)),
+        (IMAGES[..., 0], (20, 1, 9, 7)),
+        (IMAGES[..., :1], (20, 1, 9, 7)),
+    ],
+)
+def test_images_in_any_layout_are_normalised_by_their_own_statistics(tmp_path, stored, shape):
+    np.savez(tmp_path / "own.npz", **arrays(x_train=stored, x_test=stored[:6]))
+    dataset = load(tmp_path / "own.npz")
+    seen = dataset.x_train[:]
+    assert seen.shape == shape
+    assert torch.allclose(seen.mean(dim=(0, 2, 3)), torch.zeros(shape[1]), atol=1e-5)
+    assert torch.allclose(seen.std(dim=(0, 2, 3), correction=0), torch.ones(shape[1]), atol=1e-5)
+    assert dataset.classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64])
+def test_other_numbers_go_to_the_network_as_they_are(tmp_path, dtype):
+    features = RNG.normal(0, 5, (20, 4)).astype(dtype)
+    np.savez(tmp_path / "own.npz", **arrays(x_train=features, x_test=features[:6], classes=np.array(["a", "b", "c"])))
+    dataset = load(tmp_path / "own.npz")
+    assert np.allclose(dataset.x_train[:].numpy(), features.astype(np.float32))
+    assert dataset.classes == ("a", "b", "c")
+
+
+def test_a_source_is_kept(tmp_path):
+    np.savez(tmp_path / "own.npz", **arrays(source=np.array("birds of 2026")))
+    assert load(tmp_path / "own.npz").source == "birds of 2026"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"y_test": None}, "must hold x_train, y_train, x_test, y_test; y_test missing"),
+        ({"x_train": IMAGES[:-1]}, "must have as many samples as y_train, 20, not 19"),
+        ({"y_train": LABELS / 2}, "must be integers of at least 0, shape (n,), not float64 (20,)"),
+        ({"y_train": LABELS - 1}, "must be integers of at least 0"),
+        ({"y_train": np.zeros(20, int), "y_test": np.zeros(6, int)}, "must be at least 2"),
+        ({"classes": np.array(["a", "b"])}, "must name at least 3, not ['a', 'b']"),
+        ({"x_test": IMAGES[:6, :8]}, "must have samples like those of x_train"),
+        ({"x_train": np.full((20, 3), np.nan), "x_test": np.zeros((6, 3))}, "must be finite numbers"),
+        ({"x_train": IMAGES[:, :, :5, :0]}, "must be numbers of shape (n, ...), or uint8 images"),
+        ({"y_train": LABELS + 1, "y_test": LABELS[:6] + 1}, "must hold every class 0 ... K - 1 where no classes are"),
+        ({"y_train": 10 * LABELS}, "found 3 classes and labels up to 20"),
+        ({"y_test": LABELS[:6] + 1}, "and y_test no other; found 3 classes and labels up to 3"),
+        ({"classes": np.array("a")}, "must name at least 3, not a"),
+        (
+            {"x_train": np.full((20, 3), 1e300), "x_test": np.zeros((6, 3))},
+            "must be finite numbers of single",
+        ),
+        ({"x_train": np.array(["a"] * 20)}, "must be numbers of shape (n, ...)"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(tmp_path, changed, message):
+    np.savez(tmp_path / "own.npz", **arrays(**changed))
+    with pytest.raises(ParameterError) as error:
+        load(tmp_path / "own.npz")
+    assert message in str(error.value)
+    assert "own.npz" in str(error.value)
+
+
+def test_a_file_that_is_none(tmp_path):
+    (tmp_path / "own.npz").write_bytes(b"no archive")
+    with pytest.raises(ParameterError, match=r"dataset='.*own\.npz': .* is damaged, or no \.npz file of arrays"):
+        load(tmp_path / "own.npz")
+    with pytest.raises(ParameterError, match=r"must be an \.npz file, found none at "):
+        load(tmp_path / "nowhere.npz")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three classes, four training and two test images each, of one size."""
+    root = tmp_path / "birds"
+    for number, kind in enumerate(("wren", "owl", "crow")):
+        for part, count in (("train", 4), ("val", 2)):
+            place = root / part / kind
+            place.mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (12, 10), (80 * number, i, 0)).save(place / f"{i}.png")
+    (root / "train" / "wren" / "notes.txt").write_text("not an image")
+    return root
+
+
+def test_a_folder_of_images_is_prepared_once(pictures, monkeypatch):
+    first = load(pictures)
+    assert first.classes == ("crow", "owl", "wren")
+    assert first.x_train.shape == (12, 3, 10, 12)
+    assert first.y_test.tolist() == [0, 0, 1, 1, 2, 2]
+    for label, image in zip(first.y_train.tolist(), first.x_train.stored, strict=True):
+        assert set(image[..., 0].flatten().tolist()) == {160 - 80 * label}
+    monkeypatch.setattr("lib.data.own.decode", None)
+    assert torch.equal(load(pictures).x_train[:], first.x_train[:])
+
+
+def test_a_changed_image_is_seen_and_what_was_prepared_before_goes(pictures):
+    before = load(pictures)
+    Image.new("RGB", (12, 10), (255, 255, 255)).save(pictures / "train" / "owl" / "0.png")
+    assert not torch.equal(load(pictures).x_train.stored, before.x_train.stored)
+    assert len(list((pictures.parent / "prepared").iterdir())) == 1
+
+
+def test_hidden_files_and_folders_are_no_images(pictures):
+    (pictures / "train" / ".ipynb_checkpoints").mkdir()
+    (pictures / "train" / "owl" / "._0.png").write_bytes(b"left by another system")
+    assert load(pictures).classes == ("crow", "owl", "wren")
+
+
+def test_a_class_without_images_is_named(pictures):
+    (pictures / "train" / "hawk").mkdir()
+    with pytest.raises(ParameterError, match=r"must hold images of every class, found none in .*hawk"):
+        load(pictures)
+
+
+def test_images_that_would_lose_their_content_are_refused(pictures):
+    Image.fromarray(np.arange(120, dtype=np.uint16).reshape(10, 12) * 500).save(pictures / "train" / "owl" / "0.png")
+    with pytest.raises(ParameterError, match=r"0\.png must be an image of 8 bits a channel, not of mode I;16"):
+        load(pictures)
+
+
+def test_pictures_stand_upright(tmp_path):
+    picture = Image.new("RGB", (20, 10))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # held on its side
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    assert decode(tmp_path / "a.jpg", "a").shape == (20, 10, 3)
+
+
+def test_a_run_on_data_that_has_changed_is_not_read(tmp_path):
+    settings = {"network": "small_cnn", "probe_size": 2, "batch_size": 4, "epochs": 1, "window": 1, "patience": 1}
+    file = tmp_path / "own.npz"
+    experiment = Experiment(dataset=str(file), runs_folder=str(tmp_path / "runs"), **settings)
+    np.savez(file, **arrays())
+    first = run(experiment)
+    assert run(experiment) == first
+    np.savez(file, **arrays(x_train=IMAGES[::-1].copy(), source=np.array("other")))
+    with pytest.raises(FileExistsError, match="holds a run of another version of your own dataset; remove it"):
+        run(experiment)
+
+
+def test_a_report_is_made_of_a_run_on_own_data(tmp_path):
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    np.savez(folder / "own.npz", **arrays())
+    settings = {"probe_size": 2, "batch_size": 4, "epochs": 2, "window": 1, "patience": 1}
+    finished = run(Experiment(dataset=str(folder / "own.npz"), runs_folder=str(tmp_path / "runs"), **settings))
+    assert [study.name for study in studies(runs.load(tmp_path / "runs"))] == ["own"]
+    page = report.build(str(tmp_path / "runs"), str(tmp_path / "figures"), idea_epochs=6)
+    assert "own: 1 run, 1 seed for each noise" in page.read_text()
+    assert finished.folder.name.startswith("own-")
+
+
+def test_images_of_many_sizes_are_scaled_and_cropped(pictures):
+    Image.new("L", (40, 20), 200).save(pictures / "train" / "owl" / "wide.jpg")
+    with pytest.raises(ParameterError, match=r"image_size=0: must be above 0 where images .* differ in size"):
+        load(pictures)
+    dataset = load(pictures, image_size=8)
+    assert dataset.x_train.shape == (13, 3, 8, 8)
+    assert "scaled to 8x8 pixels" in dataset.source
+
+
+def test_folders_that_do_not_fit(pictures, tmp_path):
+    with pytest.raises(ParameterError, match="must hold a folder train, found none"):
+        load(pictures / "train")
+    with pytest.raises(ParameterError, match=r"must be an \.npz file or a folder of images, found none"):
+        load(tmp_path / "nowhere")
+    (pictures / "val" / "owl").rename(pictures / "val" / "hawk")
+    with pytest.raises(ParameterError, match="test images must be of classes in train, not of hawk"):
+        load(pictures)
+    (pictures / "train" / "owl" / "0.png").write_bytes(b"cut")
+    (pictures / "val" / "hawk").rename(pictures / "val" / "owl")
+    with pytest.raises(ParameterError, match=r"owl/0\.png must be an image; .*; mend or delete it"):
+        load(pictures)
+    assert not list((pictures.parent / "prepared").glob("*.npz"))
+
+
+def test_own_images_go_through_a_whole_run(pictures, tmp_path):
+    experiment = Experiment(
+        dataset=str(pictures),
+        data_folder=str(tmp_path),
+        runs_folder=str(tmp_path / "runs"),
+        network="small_cnn",
+        augmentation="flip",
+        image_size=16,
+        probe_size=2,
+        batch_size=4,
+        epochs=2,
+        window=1,
+    )
+    finished = run(experiment)
+    assert finished.folder.name.startswith("birds-symmetric0.4-small_cnn-seed0-")
+    assert len(finished.performances) == 2

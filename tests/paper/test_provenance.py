@@ -1,0 +1,45 @@
+import json
+
+import pandas as pd
+
+from lib.paper import provenance
+from lib.paper.provenance import Provenance
+from lib.runs import checkout
+
+RUNS = pd.DataFrame(
+    {
+        "run": ["b", "a", "a"],
+        "source": ["digits", "digits", "more digits"],
+        "noise": "instance",
+        "noise_rate": 0.2,
+        "realised_noise_rate": [0.21, 0.23, 0.23],
+    }
+)
+
+
+def test_of_runs_names_notebook_commit_runs_and_data(monkeypatch):
+    monkeypatch.setattr(provenance, "commit", lambda: "abc-dirty")
+    one = Provenance.of("summary", RUNS)
+    assert one == Provenance(
+        "notebooks/summary.ipynb", "abc-dirty", ("a", "b"), "digits; more digits; realised noise: instance 20% 22.3%"
+    )
+    assert one.text().startswith("Made by notebooks/summary.ipynb at commit abc-dirty from 2 runs (a, b). digits; ")
+
+
+def test_without_git_and_without_runs(monkeypatch):
+    monkeypatch.setattr(provenance, "commit", lambda: None)
+    assert Provenance.of_data("idea", "digits").text() == "Made by notebooks/idea.ipynb at commit unknown. digits."
+
+
+def test_the_commit_is_that_of_the_checkout():
+    commit = checkout.commit()
+    assert commit is None or len(commit.removesuffix("-dirty")) == 40
+
+
+def test_a_folder_tells_where_all_of_it_is_from(tmp_path):
+    one, other = Provenance("n", "c", ("a",), "s"), Provenance("m", "c", (), "s")
+    provenance.write({"figure": one}, "first", tmp_path)
+    path = provenance.write({"table": other}, "second", tmp_path)
+    assert provenance.read(tmp_path) == {"figure": one, "table": other}
+    assert json.loads(path.read_text())["table"]["runs"] == []
+    assert provenance.read(tmp_path / "nowhere") == {}

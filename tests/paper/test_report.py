@@ -1,0 +1,127 @@
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pypdf
+import pytest
+
+from lib.paper import provenance, report
+from lib.paper.provenance import Provenance
+
+
+class Page(HTMLParser):
+    """Counts tags, and collects what a page would load from elsewhere."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.loads = [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        attributes = dict(attributes)
+        if tag in ("script", "img", "link", "iframe"):
+            self.loads += [attributes.get("src") or attributes.get("href") or ""]
+
+
+@pytest.fixture(scope="module")
+def built(study_folder, tmp_path_factory):
+    folder, working_folder = tmp_path_factory.mktemp("figures"), Path.cwd()
+    gone = Provenance("notebooks/summary_figures.ipynb", "0123456789abcdef", ("run-1",), "digits")
+    provenance.write({"heat_maps_gone": gone}, "summary_figures_1_of_2", folder)
+    (folder / "heat_maps_gone.png").write_text("")
+    page = report.build(str(study_folder), str(folder), idea_epochs=6)
+    assert Path.cwd() == working_folder
+    return page
+
+
+def test_the_report_is_one_page_that_opens_offline_and_fits_a_phone(built):
+    html = built.read_text()
+    page = Page(html)
+    assert all(source.startswith("data:") for source in page.loads)
+    assert page.tags.count("img") >= 8
+    assert '<meta name="viewport" content="width=device-width' in html
+
+
+def test_the_report_shows_no_code(built):
+    html = built.read_text()
+    assert "import " not in re.sub(r"base64,[^\"]*", "", html)
+    assert "runs_folder" not in html
+
+
+def test_the_report_is_filled_from_the_runs(built):
+    html = built.read_text()
+    assert "4 runs in 2 settings" in html
+    for said in ("symmetric 40%", "load_digits", "10% held out, noisy labels", "CND bins", "Average ranks of the gap"):
+        assert said in html
+
+
+def test_the_report_says_what_is_missing(built):
+    html = built.read_text()
+    assert "No run has pair, instance and human noise." in html
+    assert "slurm/cifar100.yaml" in html
+
+
+def test_links_within_the_report_lead_somewhere(built):
+    html = built.read_text()
+    targets, links = re.findall(r' id="([^"]+)"', html), re.findall(r'href="#([^"]+)"', html)
+    assert len(links) > 20
+    assert set(links) <= set(targets)
+    assert len(set(targets)) == len(targets)
+
+
+def test_the_report_is_a_pdf_too(built):
+    reader = pypdf.PdfReader(built.with_suffix(".pdf"))
+    text = " ".join(page.extract_text() for page in reader.pages)
+    assert reader.metadata.title == "Memorization under label noise"
+    assert "Appendix D: provenance" in text
+    assert "symmetric 40%" in text
+
+
+def test_tables_and_figures_are_left_beside_it(built):
+    names = {path.name for path in built.parent.iterdir()}
+    figures = ("memorization_digits", "signals_digits_1", "gap_by_rate_digits", "high_rates_digits", "heat_maps_digits")
+    for stem in (*figures, "layers_digits", "critical_difference", "idea", "densities"):
+        assert {f"{stem}.svg", f"{stem}.png", f"{stem}.pdf"} <= names
+    for stem in ("criteria_digits", "gaps_digits", "ablation_digits", "baselines_digits", "overall"):
+        assert {f"{stem}.csv", f"{stem}.tex", f"{stem}.html"} <= names
+    made = provenance.read(built.parent)
+    assert {Path(name).stem for name in names if name.endswith((".svg", ".csv"))} == set(made)
+
+
+def test_figures_of_other_runs_are_neither_shown_nor_lost(built):
+    assert (built.parent / "heat_maps_gone.png").exists()
+    assert "heat_maps_gone" not in provenance.read(built.parent)
+    assert "heat_maps_gone" not in built.read_text()
+
+
+def test_a_broken_run_is_named_in_the_report(runs_folder, tmp_path):
+    folder = shutil.copytree(runs_folder, tmp_path / "runs")
+    broken = sorted(folder.iterdir())[0]
+    (broken / "weights.pt").unlink()
+    page = report.build(str(folder), str(tmp_path / "figures"), idea_epochs=6)
+    assert f"<code>{broken.name}</code>: unfinished: no weights.pt" in page.read_text()
+
+
+def test_with_unfinished_runs_alone_it_says_what_to_run_first(runs_folder, tmp_path, capsys):
+    run = shutil.copytree(sorted(runs_folder.iterdir())[0], tmp_path / "runs" / "one")
+    (run / "weights.pt").unlink()
+    assert report.main(["--runs", str(tmp_path / "runs"), "--figures", str(tmp_path / "figures")]) == 1
+    assert "no finished runs" in capsys.readouterr().err
+    assert not (tmp_path / "figures").exists()
+
+
+def test_the_report_of_other_runs_lies_beside_them(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(report, "build", lambda runs, figures: asked.append(figures) or Path("report.html"))
+    report.main([])
+    report.main(["--runs", "elsewhere"])
+    report.main(["--runs", "elsewhere", "--figures", "there"])
+    assert asked == ["figures", "elsewhere/figures", "there"]
+
+
+def test_without_runs_it_says_what_to_run_first(tmp_path, capsys):
+    assert report.main(["--runs", str(tmp_path), "--figures", str(tmp_path / "figures")]) == 1
+    assert "run `make demo` or `make news` first" in capsys.readouterr().err
+    assert not (tmp_path / "figures").exists()

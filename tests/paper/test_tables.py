@@ -1,0 +1,109 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.paper import tables
+from lib.paper.printing import Html, Latex
+from lib.study import baselines, statistics
+from lib.study.statistics import Friedman
+
+
+@pytest.fixture(scope="module")
+def summary():
+    """Five seeds with round numbers: PC is always best, KPA could not stop two runs."""
+    rows = []
+    for seed in range(5):
+        gaps = {"cnd": 2.0 + seed, "prediction_changes": 1.0, "known_polluted_accuracy": 8.0 + seed, "oracle": 0.0}
+        for criterion, gap in gaps.items():
+            about = {"run": f"r{seed}", "dataset": "digits", "noise": "pair", "noise_rate": 0.4, "seed": seed}
+            row = about | {"criterion": criterion, "record": 4.0, "spent": 14.0, "epochs_late": -0.01, "gap": gap}
+            rows.append(row | {"test_accuracy": 0.9 - gap / 100})
+    stops = pd.DataFrame(rows)
+    failed = (stops["criterion"] == "known_polluted_accuracy") & (stops["seed"] > 2)
+    stops.loc[failed, ["record", "spent", "epochs_late", "gap", "test_accuracy"]] = np.nan
+    correlated = stops.loc[stops["criterion"] != "oracle", ["run", "criterion"]].assign(pearson=0.5, kendall=np.nan)
+    return statistics.summary(stops, correlated)
+
+
+def test_criteria_are_printed_with_intervals_and_counts(summary):
+    cnd, changes, probe, oracle = tables.criteria(summary).to_dict("records")
+    assert (cnd["Noise"], cnd["Criterion"]) == ("pair 40%", "CND")
+    assert cnd["Gap to oracle (points)"].startswith("4.0 <small>[")
+    assert cnd["Epochs after oracle"].startswith("0.0 ")  # no minus zero
+    assert cnd["Kendall τ"] == "–"
+    assert (changes["Noise"], changes["Criterion"]) == ("", "PC")
+    assert changes["Gap to oracle (points)"] == "<strong>1.0</strong> <small>[1.0, 1.0]</small>"
+    assert (probe["Runs"], cnd["Runs"]) == ("3 of 5", "5")
+    assert (oracle["Rank"], oracle["Holm p"]) == ("", "")
+
+
+def test_in_latex_intervals_stand_below_and_above(summary):
+    cnd, changes, *_ = tables.criteria(summary, Latex).to_dict("records")
+    assert cnd["Noise"] == r"pair 40\%"
+    assert cnd["Gap to oracle (points)"].startswith("$4.0_{")
+    assert changes["Gap to oracle (points)"] == r"$\mathbf{1.0}_{1.0}^{1.0}$"
+
+
+def test_gaps_at_a_glance(summary):
+    (row,) = tables.gaps(summary).to_dict("records")
+    assert list(row) == ["Noise", "CND", "PC", "KPA", "Friedman p"]
+    assert row["PC"].startswith("<strong>")
+    assert float(row["Friedman p"]) == pytest.approx(np.exp(-3), abs=1e-3)  # chi-squared of 6, two degrees
+
+
+def test_a_criterion_that_never_stops_says_so(summary):
+    never = summary.assign(runs=0, failed=5)
+    assert set(tables.criteria(never)["Test accuracy (%)"]) == {"no stop"}
+
+
+def test_captions_count_runs_and_seeds(summary):
+    caption = tables.criteria_caption(summary, "Digits", "load_digits")
+    assert "Digits: 5 runs, 5 seeds for each noise" in caption
+    assert "Note: 2 of 5 blocks left out, incomplete." in caption
+    assert "bold where criteria differ" in caption
+    assert caption.endswith("Data: load_digits.")
+    assert "5 runs, 5 seeds" in tables.gaps_caption(summary, "Digits")
+    untested = summary.assign(friedman_p=np.nan)
+    assert "no setting can be tested" in tables.criteria_caption(untested, "Digits", "")
+
+
+def test_overall_joins_studies_with_ranks(summary):
+    across = Friedman(9.0, 0.01, 4, {"cnd": 2.0, "prediction_changes": 1.0}, {"cnd": 0.0001}, "a note")
+    summaries = {"Digits": summary, "NEWS": summary.assign(gap_mean=summary["gap_mean"] * 2)}
+    table = tables.overall(summaries, across).set_index("criterion")
+    assert table.loc["cnd"].tolist() == [4, 8, 0, 2, 0.0001]
+    assert table.loc["prediction_changes", "settings won"] == 2
+    assert "oracle" not in table.index
+    printed = tables.overall_printed(table.reset_index(), across)
+    assert printed["Holm p"].tolist() == ["&lt;0.001", "", ""]
+    assert printed["Average rank"].tolist() == ["2.00", "<strong>1.00</strong>", ""]
+    caption = tables.overall_caption(summaries, across)
+    assert "All studies, 10 runs, 5 seeds in a setting" in caption
+    assert "4 settings" in caption
+    assert "Note: a note." in caption
+
+
+def test_ablation_names_each_choice_once():
+    row = {"choice": "window", "value": "2 records", "runs": 3, "gap": 4.0, "gap_low": 3.0, "gap_high": 5.0}
+    row |= {"difference": -1.0, "difference_low": np.nan, "difference_high": np.nan}
+    printed = tables.ablation(pd.DataFrame([row, row | {"value": "3 records"}]))
+    assert printed["Choice"].tolist() == ["window", ""]
+    assert printed["Gap to oracle (points)"][0] == "4.0 <small>[3.0, 5.0]</small>"
+    assert printed["Difference to the study (points)"][0] == "-1.0"
+
+
+def test_baselines_have_a_column_a_noise():
+    about = {"held_out": 0.1, "runs": 3, "test_accuracy_mean": 90.0, "test_accuracy_low": 89, "test_accuracy_high": 91}
+    rows = [
+        about | {"noise": "symmetric", "noise_rate": 0.2, "criterion": "validation_accuracy_noisy"},
+        about | {"noise": "pair", "noise_rate": 0.4, "criterion": "oracle"},
+    ]
+    printed = tables.baselines(pd.DataFrame(rows))
+    assert printed["Stopped by"].tolist() == ["10% held out, noisy labels", "Oracle, 10% held out"]
+    assert printed["symmetric 20%"].tolist() == ["90.0 <small>[89.0, 91.0]</small>", ""]
+    assert baselines.name_of("cnd", 0) == "CND"
+    assert "3 seeds" in tables.baselines_caption(pd.DataFrame(rows), "Digits")
+
+
+def test_html_is_escaped():
+    assert Html.text("a < b & c") == "a &lt; b &amp; c"

@@ -1,0 +1,236 @@
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.data import prepared
+from lib.parameters import Experiment
+from lib.runs import folder as run_folder
+from lib.runs import table as runs
+from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Run
+
+
+@pytest.fixture
+def folder(runs_folder, tmp_path):
+    """A copy of the finished runs that a test may break."""
+    return shutil.copytree(runs_folder, tmp_path / "runs")
+
+
+def without(run, key):
+    """Take a part out of the description of a run."""
+    args = json.loads((run / ARGS).read_text())
+    del args[key]
+    (run / ARGS).write_text(json.dumps(args))
+
+
+def first_run(folder):
+    return sorted(path for path in folder.iterdir() if path.is_dir())[0]
+
+
+def test_load_gives_one_tidy_table(runs_folder):
+    table = runs.load(runs_folder)
+    assert len(table) == 4 * 3
+    assert set(table.groupby("run").size()) == {3}
+    assert {"noise", "noise_rate", "seed", "source", "record", "epoch", "test_accuracy", "cnd"} <= set(table.columns)
+    assert sorted(table["seed"].unique()) == [0, 1]
+    assert table.attrs["skipped"] == {}
+
+
+def test_args_say_what_a_result_depends_on(runs_folder):
+    args = json.loads((first_run(runs_folder) / ARGS).read_text())
+    assert {"python", "torch", "numpy", "commit", "device"} <= set(args["environment"])
+    assert args["data"]["train_samples"] == 1257 - 126
+    assert args["data"]["realised_noise_rate"] == pytest.approx(args["parameters"]["noise_rate"], abs=0.03)
+    assert Experiment.read(first_run(runs_folder) / ARGS).name == first_run(runs_folder).name
+
+
+def test_a_run_folder_holds_what_it_should(runs_folder):
+    files = {path.name for path in first_run(runs_folder).iterdir()}
+    assert files == {ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS}
+    log = (first_run(runs_folder) / LOG).read_text()
+    assert "record 3: " in log
+    assert "s an epoch" in log
+
+
+def test_the_table_of_a_run_is_its_part_of_the_whole(runs_folder):
+    found = Run.find(Experiment.read(first_run(runs_folder) / ARGS))
+    whole = runs.load(runs_folder)
+    part = whole[whole["run"] == found.folder.name].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found.table, part, check_dtype=False, check_categorical=False)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda run: (run / WEIGHTS).unlink(), "unfinished: no weights.pt"),
+        (lambda run: (run / PERFORMANCES).unlink(), "unfinished: 0 of 3 records"),
+        (lambda run: (run / PERFORMANCES).write_text(""), "unfinished: 0 of 3 records"),
+        (lambda run: (run / PERFORMANCES).write_text("record,epoch\n1,x\n2,1.0\n3,1.0\n"), "broken: ValueError"),
+        (lambda run: (run / PERFORMANCES).write_text("record,epoch\n1,1.0,7.0\n"), "broken: ValueError"),
+        (lambda run: (run / ARGS).write_text('{"parameters": {'), "broken: JSONDecodeError"),
+        (lambda run: (run / ARGS).write_text("[]"), "broken: TypeError"),
+        (lambda run: (run / ARGS).write_text('{"parameters": null}'), "broken: TypeError"),
+        (lambda run: (run / ARGS).write_bytes(bytes([0xFF, 0xFE])), "broken: UnicodeDecodeError"),
+        (lambda run: (run / ARGS).unlink(), "unfinished: no args.json"),
+        (lambda run: without(run, "data"), "broken: KeyError: 'data'"),
+        (
+            lambda run: (run / PERFORMANCES).write_text("record,epoch\n1,1\n2,2\n3,3\n"),
+            "broken: performances.csv lacks cnd",
+        ),
+    ],
+)
+def test_a_broken_or_unfinished_run_is_named_and_skipped(folder, damage, reason):
+    broken = first_run(folder)
+    parameters = json.loads((broken / ARGS).read_text())["parameters"]
+    experiment = Experiment.from_dict(parameters | {"runs_folder": str(folder)})
+    damage(broken)
+    with pytest.warns(UserWarning, match=f"run {broken.name} skipped: {reason}"):
+        table = runs.load(folder)
+    assert Run.find(experiment) is None
+    assert table["run"].nunique() == 3
+    assert table.attrs["skipped"][broken.name].startswith(reason)
+
+
+def test_a_record_line_cut_short_is_left_out(folder):
+    performances = first_run(folder) / PERFORMANCES
+    whole = run_folder.read_performances(performances.parent)
+    performances.write_text(performances.read_text()[:-20])
+    pd.testing.assert_frame_equal(run_folder.read_performances(performances.parent), whole.iloc[:-1])
+
+
+def test_numbers_are_read_back_to_the_last_bit(folder):
+    performances = first_run(folder) / PERFORMANCES
+    values = np.random.default_rng(0).normal(size=100)
+    lines = "\n".join(f"{i},{value!r}" for i, value in enumerate(values.tolist(), 1))
+    performances.write_text(f"record,epoch\n{lines}\n")
+    assert np.array_equal(run_folder.read_performances(performances.parent)["epoch"], values)
+
+
+def test_many_are_read_as_each_by_itself(folder):
+    values = np.random.default_rng(1).normal(size=(40, 2)) * 10.0 ** np.arange(-20, 20)[:, None]
+    texts = {
+        "numbers": "".join(f"{i},{a!r},{b!r}\n" for i, (a, b) in enumerate(values.tolist(), 1)),
+        "special": "1,nan,-inf\n2,inf,nan\n",
+        "cut": "1,0.5,2.5\n2,0.5,2",
+        "empty": "",
+        "two in a line": "1,0.5,2.5,3\n2,0.5\n",
+        "nothing": "1,,2.5\n",
+        "a word": "1,NA,2.5\n",
+    }
+    folders = [folder / name for name in texts]
+    for one, lines in zip(folders, texts.values(), strict=True):
+        one.mkdir()
+        header = "record,epoch,other\n" if one.name == "numbers" else "record,epoch,cnd\n"
+        (one / PERFORMANCES).write_text(header + lines)
+    for name in ("two in a line", "nothing", "a word"):
+        assert folder / name not in run_folder.records_of_many([folder / "special", folder / name])
+        with pytest.raises(ValueError, match="lines that are no 3 numbers"):
+            run_folder.records(folder / name)
+    good = folders[:4]
+    found = run_folder.records_of_many([*good, folder / "none"])
+    assert list(found) == good
+    for one, (columns, read) in found.items():
+        expected = run_folder.records(one)
+        assert columns == expected[0]
+        assert np.array_equal(read, expected[1], equal_nan=True)
+    assert np.array_equal(found[folder / "numbers"][1][:, 1:], values)
+
+
+def test_no_runs_at_all(tmp_path):
+    table = runs.load(tmp_path)
+    assert table.empty
+    assert "run" in table.columns
+
+
+def test_a_folder_with_other_parameters_is_not_touched(folder):
+    args = first_run(folder) / ARGS
+    experiment = Experiment.from_dict(json.loads(args.read_text())["parameters"] | {"runs_folder": str(folder)})
+    assert Run.find(experiment).folder == args.parent
+    description = json.loads(args.read_text())
+    description["parameters"]["learning_rate"] = 7.0
+    args.write_text(json.dumps(description))
+    with pytest.raises(FileExistsError, match="holds a run of other parameters"):
+        Run.find(experiment)
+    description["parameters"]["of_the_future"] = 1
+    args.write_text(json.dumps(description))
+    with pytest.raises(FileExistsError, match="another version"):
+        Run.find(experiment)
+
+
+def test_the_run_of_a_dataset_that_is_not_registered_here_can_be_read(folder):
+    args = first_run(folder) / ARGS
+    args.write_text(args.read_text().replace('"dataset": "digits"', '"dataset": "own"'))
+    assert "own" in set(runs.load(folder)["dataset"])
+
+
+@pytest.fixture
+def kept(runs_folder, tmp_path, monkeypatch):
+    """A copy of the runs whose table is kept, however few they are."""
+    monkeypatch.setattr(runs, "_CACHED_FROM", 1)
+    shutil.copytree(runs_folder, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def test_what_did_not_change_is_not_read_again(kept, monkeypatch):
+    whole = runs.load(kept)
+    read, opened = runs.read, []
+    monkeypatch.setattr(runs, "read", lambda folder, *rest: opened.append(folder.name) or read(folder, *rest))
+    pd.testing.assert_frame_equal(runs.load(kept), whole)
+    assert opened == []
+    changed = first_run(kept) / PERFORMANCES
+    changed.write_text(changed.read_text().replace("1,1.0,", "1,1.5,"))
+    again = runs.load(kept)
+    assert opened == [changed.parent.name]
+    assert again["epoch"][0] == 1.5
+    shutil.rmtree(changed.parent)
+    assert runs.load(kept)["run"].nunique() == whole["run"].nunique() - 1
+    assert opened == [changed.parent.name]
+
+
+def test_runs_of_other_criteria_share_a_table(kept):
+    one = first_run(kept)
+    table = runs.read(one)[0]
+    (one / PERFORMANCES).write_text((one / PERFORMANCES).read_text().replace("validation_accuracy_clean", "other"))
+    args = json.loads((one / ARGS).read_text())
+    args["parameters"]["criteria"].remove("validation_accuracy_clean")
+    (one / ARGS).write_text(json.dumps(args))
+    for _ in range(2):
+        whole = runs.load(kept)
+        mine = whole["run"] == one.name
+        assert whole["other"].notna().equals(mine)
+        assert whole["validation_accuracy_clean"].isna().equals(mine)
+        assert whole.loc[mine, "epoch"].tolist() == table.values[:, 1].tolist()
+
+
+@pytest.mark.parametrize("damage", ["cut", "other version", "text"])
+def test_a_damaged_cache_is_made_anew(kept, damage):
+    whole = runs.load(kept)
+    cache = kept / runs._CACHE
+    if damage == "other version":
+        with np.load(cache) as stored:
+            index, values = json.loads(stored["index"].tobytes()), stored["values"]
+        index["parameters"] = index["parameters"][1:]
+        np.savez(cache.open("wb"), index=np.frombuffer(json.dumps(index).encode(), dtype=np.uint8), values=values)
+    else:
+        cache.write_bytes(cache.read_bytes()[:300] if damage == "cut" else b"no cache")
+    pd.testing.assert_frame_equal(runs.load(kept), whole)
+
+
+def test_a_folder_that_cannot_be_written_is_read_all_the_same(kept, monkeypatch):
+    def full(*_arguments, **_named):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(prepared, "write", full)
+    assert len(runs.load(kept)) == len(runs.load(kept)) > 0
+    assert not list(kept.glob(".runs*"))
+
+
+def test_records_that_are_no_numbers_are_named(kept):
+    path = first_run(kept) / PERFORMANCES
+    path.write_text(path.read_text().replace("\n2,", "\ntwo,"))
+    with pytest.warns(UserWarning, match="broken: ValueError: "):
+        table = runs.load(kept)
+    assert list(table.attrs["skipped"]) == [path.parent.name]
+    assert path.parent.name not in set(table["run"])

@@ -1,0 +1,104 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.criteria import stops
+from lib.runs import table as runs
+from lib.runs.folder import ARGS
+from lib.stopping import select_record
+from lib.study import ablation
+from lib.study.ablation import Divergences, gap_at_stop, sorted_quantile
+from lib.study.studies import Study, Variant, studies
+
+
+@pytest.fixture(scope="module")
+def study(study_folder):
+    (study,) = studies(runs.load(study_folder))
+    return study
+
+
+@pytest.fixture(scope="module")
+def stored(study, study_folder):
+    return Divergences(study.runs, study_folder)
+
+
+@given(
+    st.lists(st.lists(st.floats(-1e6, 1e6), min_size=5, max_size=5), min_size=1, max_size=4),
+    st.sampled_from([0, 0.1, 0.25, 0.5, 0.9, 1]),
+)
+def test_quantiles_of_sorted_values_are_those_of_numpy(values, quantile):
+    values = np.sort(np.array(values), axis=1)
+    assert sorted_quantile(values, quantile) == pytest.approx(np.quantile(values, quantile, axis=1), rel=1e-9, abs=1e-9)
+
+
+def test_the_recorded_signal_follows_from_the_stored_divergence(study, stored):
+    for first, signal in zip(stored.runs, stored.signals(), strict=True):
+        recorded = study.runs.loc[study.runs["run"] == first["run"], "cnd"]
+        assert signal == pytest.approx(recorded.to_numpy(), abs=1e-5, nan_ok=True)
+
+
+def test_gaps_as_in_the_study_are_those_of_its_stops(study, stored):
+    chosen = stops(study.runs).query("criterion == 'cnd'").sort_values("run")
+    assert stored.gaps()[0, 0, 0] == pytest.approx(chosen["gap"].to_numpy())
+
+
+def test_a_choice_is_changed_alone(study, stored, study_folder):
+    first = stored.runs[0]
+    bits = np.load(study_folder / first["run"] / "divergence.npy")
+    layers = json.loads((study_folder / first["run"] / ARGS).read_text())["layers"]
+    accuracy = study.runs.loc[study.runs["run"] == first["run"], "test_accuracy"].to_numpy()
+    neurons = next(iter(layers.values()))
+    signal = np.quantile(bits[:, :neurons], 0.9, axis=1)
+    record = select_record(signal, "max", 1, 1).record
+    expected = 100 * (accuracy.max() - accuracy[record - 1])
+    assert stored.gaps(windows=[1], layer=stored.layers[0])[0, 0, 0, 0] == pytest.approx(expected)
+    assert len(stored.layers) == 2
+
+
+def test_where_no_record_can_be_kept_there_is_no_gap():
+    assert np.isnan(gap_at_stop(np.array([1.0, 2.0]), np.array([0.1, 0.2]), 3, 1))
+    assert gap_at_stop(np.array([1.0, 2.0, 1.0]), np.array([0.1, 0.2, 0.5]), 1, 1) == pytest.approx(30)
+
+
+def test_the_table_compares_with_the_study_on_the_same_runs(study, study_folder):
+    table = ablation.table(study, study_folder).set_index(["choice", "value"])
+    assert table.loc[("as in the study", ""), "difference"] == 0
+    assert table.loc[("aggregation over neurons", "90% quantile"), "difference"] == 0
+    assert table.loc[("window", "2 records"), "difference"] == 0
+    assert ("window", "8 records") not in table.index  # longer than the runs
+    assert table.loc[("CND bins", "10"), "runs"] == 1
+    assert {value for choice, value in table.index if choice == "layer"} == set(
+        Divergences(study.runs, study_folder).layers
+    )
+    assert not any("validation" in choice for choice, _ in table.index)
+
+
+def test_a_study_without_divergences_has_no_stored_choices(study):
+    assert set(ablation.table(study, "nowhere")["choice"]) == {"CND bins"}
+
+
+def test_heat_maps_hold_means_over_runs(stored):
+    maps = ablation.heat_maps(stored)
+    assert list(maps) == ["window × patience", "window × quantile", "patience × quantile"]
+    both = maps["window × patience"]
+    assert both.loc[2, 1] == pytest.approx(stored.gaps((None,), [2], [1]).mean())
+    assert np.isnan(both.loc[12, 1])  # no run has as many records
+    assert maps["patience × quantile"].loc[1, "90%"] == pytest.approx(stored.gaps().mean())
+
+
+def test_layer_signals_are_named_by_noise_and_epoch(stored):
+    table = ablation.layer_signals(stored)
+    assert set(table["layer"]) == set(stored.layers)
+    assert set(table["noise"]) == {"symmetric 20%", "symmetric 40%"}
+    assert table.groupby(["noise", "seed", "layer"])["epoch"].apply(list).iloc[0] == [1, 2, 3, 4]
+
+
+def test_layers_come_from_runs_that_repeat_trainings_where_the_study_stores_one(study):
+    one = study.runs.assign(cnd_stored_layers="")
+    repeated = Variant({}, study.runs.query("seed == 0"))
+    assert len(ablation.runs_with_layers(Study("digits", one, [repeated]))) == len(repeated.runs)
+    assert ablation.runs_with_layers(Study("digits", one, [])) is one
+    assert ablation.runs_with_layers(study) is study.runs
