@@ -1,8 +1,9 @@
 """Attributes of a pickled object, read without running any code that its file names.
 
-Nothing that a pickle asks for is imported. Known are the opcodes that build plain values, and the few globals by which
-NumPy arrays, torch tensors and instances of one class are pickled; each of them stands for a function here, which
-checks what it is given. Whatever else a file asks for is refused.
+Whatever a pickle names passes through `find_class`, and nothing is imported there: the few names by which NumPy arrays,
+torch tensors and instances of one class are pickled stand for functions of this module, all others are refused.
+Storages of tensors are read by `torch.load(weights_only=True)`. A file that is made to harm can run nothing; it can
+still take much memory, or end the process by a key that is a too deeply nested tuple.
 """
 
 import io
@@ -10,7 +11,6 @@ import math
 import pickle
 import pickletools
 import re
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,228 +21,152 @@ import torch
 from lib.checks import ParameterError
 
 _ALLOWED = "nothing but numbers, lists, arrays and tensors"
-_OPCODES = """
-    PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT
-    BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
-    EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT SETITEM SETITEMS
-    MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE NEWOBJ BUILD
-"""
-# Pickles hold storages in the old form of torch's files; the new one may be compressed, and of any size when it is not.
-_OLD_TORCH_FILE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_SINGLE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
-_PLAIN = {torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool}
+_LARGEST = 4 * 2**30  # bytes; CND of 4 estimators, 500 epochs and 500,000 neurons
+# Objects of a table that other code of this process may have filled, those that lie outside the file, and sets.
+_REFUSED = {"EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER", "EMPTY_SET", "FROZENSET"}
 
 
 def read_attributes(path: Path, kind: str) -> dict[str, Any]:
-    """Attributes of a pickled instance, by name; tensors come as arrays, those of half precision in single.
+    """Attributes of a pickled instance, by name; tensors come as arrays, bfloat16 in single precision.
 
     Args:
-        path: of the pickle.
+        path: of the pickle, of any protocol.
         kind: module and class of the instance, as in "performances.Performances"; the class need not exist.
 
     Raises:
         ParameterError: for a file that asks for anything but numbers, lists, arrays and tensors, or is damaged.
         OSError: for one that cannot be read.
     """
+    size = Path(path).stat().st_size
+    if size > _LARGEST:
+        raise ParameterError(f"{path}: must be of at most {_LARGEST:,} bytes, is of {size:,}")
     content = Path(path).read_bytes()
     try:
-        found = _Unpickler(content, kind).load()
+        _check_opcodes(content)
+        reading = _Unpickler(content, kind)
+        found = reading.load()
     except ParameterError as error:
         raise ParameterError(f"{path}: {error}") from error
     except Exception as error:  # what a damaged file makes of the stack may raise anything
-        raise ParameterError(f"{path}: must be a whole pickle, is cut or damaged ({_one_line(error)})") from error
-    if type(found) is not _Attributes:
+        words = ascii(f"{type(error).__name__}: {error}"[:200])[1:-1]
+        raise ParameterError(f"{path}: must be a whole pickle, is cut or damaged ({words})") from error
+    if type(found) is not reading.instance:
         raise ParameterError(f"{path}: must hold an instance of {kind}, holds {type(found).__name__}")
-    return dict(found)
+    return vars(found)
 
 
-class _Attributes(dict):
-    """Stands for the instance."""
+def _check_opcodes(content: bytes) -> None:
+    """Raise for those that `find_class` does not see, and for places in a list that would be larger than the file."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in _REFUSED:
+            raise ParameterError(f"asks for opcode {opcode.name}, which is refused: must hold {_ALLOWED}")
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(content):
+            raise ParameterError(f"must be a whole pickle, is damaged (opcode {opcode.name} {argument})")
 
 
-class _Global:
-    """Stands for what a pickle names; `make` is what a call of it gives, None where it may not be called."""
-
-    def __init__(self, make: Callable | None):
-        self.make = make
-
-
-class _Handlers(dict):
-    """What is done at each opcode."""
-
-    def __missing__(self, code: int):
-        known = pickletools.code2op.get(chr(code))
-        name = known.name if known else f"0x{code:02x}"
-        raise ParameterError(f"asks for opcode {name}, which is refused: must hold {_ALLOWED}")
-
-
-class _Unpickler(pickle._Unpickler):
-    """The one of the standard library in Python, because opcodes cannot be taken from the one in C.
-
-    That one also makes room for any number of objects that a file of some bytes says it will name.
-    """
+class _Unpickler(pickle.Unpickler):
+    """`instance` is the class that stands for the one of that kind; each file has its own, as it can change it."""
 
     def __init__(self, content: bytes, kind: str):
         super().__init__(io.BytesIO(content))
-        self._left = len(content)
-        self._array_type, self._kind = _Global(None), _Global(None)
-        self._globals = {
-            kind: self._kind,
-            "collections.OrderedDict": _Global(_hooks),
-            "numpy.ndarray": self._array_type,
-            "numpy.dtype": _Global(_dtype),
-            "torch.storage._load_from_bytes": _Global(self._storage),
-            "torch._utils._rebuild_tensor_v2": _Global(_tensor),
+        self.instance = type("Attributes", (), {})
+        self._known: dict[str, Any] = {
+            kind: self.instance,
+            "numpy.ndarray": "numpy.ndarray",  # only ever an argument, which is not looked at
+            "numpy.dtype": _Function(_NumberType),
+            "collections.OrderedDict": _Function(lambda: {}),  # the hooks of a tensor, none
+            "torch.storage._load_from_bytes": _Function(_storage),
+            "torch._utils._rebuild_tensor_v2": _Function(_tensor),
+            "_codecs.encode": _Function(_latin1),
         }
         for core in ("numpy.core", "numpy._core"):
-            self._globals[f"{core}.multiarray._reconstruct"] = _Global(self._empty_array)
-            self._globals[f"{core}.multiarray.scalar"] = _Global(self._scalar)
-            self._globals[f"{core}.numeric._frombuffer"] = _Global(self._array)
+            self._known[f"{core}.multiarray._reconstruct"] = _Function(lambda *_: _Array(0))
+            self._known[f"{core}.multiarray.scalar"] = _Function(_scalar)
+            self._known[f"{core}.numeric._frombuffer"] = _Function(_array)
+        for builtins, copyreg in (("__builtin__", "copy_reg"), ("builtins", "copyreg")):
+            self._known[f"{builtins}.object"] = "object"
+            self._known[f"{builtins}.bytes"] = _Function(lambda: b"")
+            self._known[f"{copyreg}._reconstructor"] = _Function(lambda *_: self.instance())
 
-    def find_class(self, module: str, name: str) -> _Global:
+    def find_class(self, module: str, name: str) -> Any:
         asked = f"{module}.{name}"
-        if asked not in self._globals:
+        if asked not in self._known:
             raise ParameterError(f"asks for {asked[:200]!r}, which is refused: must hold {_ALLOWED}")
-        return self._globals[asked]
-
-    def load_reduce(self) -> None:
-        arguments, function = self.stack.pop(), self.stack.pop()
-        if type(function) is not _Global or function.make is None or type(arguments) is not tuple:
-            raise ParameterError(f"calls what is no function, which is refused: must hold {_ALLOWED}")
-        self.append(function.make(*arguments))
-
-    def load_newobj(self) -> None:
-        arguments, kind = self.stack.pop(), self.stack.pop()
-        if kind is not self._kind or arguments != ():
-            raise ParameterError(f"makes an instance of another class, which is refused: must hold {_ALLOWED}")
-        self.append(_Attributes())
-
-    def load_build(self) -> None:
-        state, built = self.stack.pop(), self.stack[-1]
-        if type(built) is _Attributes and type(state) is dict:
-            built.update(state)
-        elif type(built) is np.ndarray and built.shape == (0,) and built.flags.owndata:
-            _, shape, dtype, by_columns, content = state
-            self._array(content, dtype, shape)
-            built.__setstate__((1, shape, dtype, bool(by_columns), content))
-        elif isinstance(built, np.dtype) and state[1] in ("<", ">", "|", "="):
-            built.__setstate__((3, state[1], None, None, None, -1, -1, 0))
-        else:
-            raise ParameterError(f"sets the state of {type(built).__name__}, which is refused: must hold {_ALLOWED}")
-
-    def load_append(self) -> None:
-        value = self.stack.pop()
-        _of(list, self.stack[-1]).append(value)
-
-    def load_appends(self) -> None:
-        values = self.pop_mark()
-        _of(list, self.stack[-1]).extend(values)
-
-    def load_setitem(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self._set([key], [value])
-
-    def load_setitems(self) -> None:
-        items = self.pop_mark()
-        self._set(items[::2], items[1::2])
-
-    def _set(self, keys: list, values: list) -> None:
-        for key in keys:
-            if type(key) not in (str, int):  # the hash of a deeply nested tuple would end the process
-                raise ParameterError(f"names a value by a {type(key).__name__}: must be by text or an integer")
-        _of(dict, self.stack[-1]).update(zip(keys, values, strict=True))
-
-    def load_bytearray8(self) -> None:
-        (size,) = struct.unpack("<Q", self.read(8))
-        self.append(self.read(size))
-
-    def _spend(self, content: Any) -> None:
-        """Raise unless all the values made so far lie in the file once, whose size so bounds the memory taken."""
-        self._left -= len(_of(bytes, content))
-        if self._left < 0:
-            raise ParameterError("uses the same bytes for several arrays, which is refused")
-
-    def _empty_array(self, kind: Any, _shape: Any, _code: Any) -> np.ndarray:
-        if kind is not self._array_type:
-            raise ParameterError(f"makes an array of another class, which is refused: must hold {_ALLOWED}")
-        return np.empty(0)
-
-    def _array(self, content: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
-        self._spend(content)
-        sizes = [_count(size) for size in _of(tuple, shape)]
-        if not isinstance(dtype, np.dtype) or math.prod(sizes) * dtype.itemsize != len(content):
-            raise ParameterError(f"holds an array of {len(content)} bytes: must be what its shape and type take")
-        return np.frombuffer(content, dtype).reshape(sizes, order="F" if order == "F" else "C")
-
-    def _scalar(self, dtype: Any, content: Any) -> Any:
-        return self._array(content, dtype, ())[()]
-
-    def _storage(self, content: Any) -> np.ndarray:
-        """The values of a torch storage, shape (n,), wherever it lay."""
-        self._spend(content)
-        if not content.startswith(_OLD_TORCH_FILE):
-            raise ParameterError("holds a tensor in another form than torch pickles it in, which is refused")
-        try:
-            storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except Exception as error:
-            asked = re.search(r"GLOBAL (\S+)", str(error))
-            what = f"asks for {asked[1][:200]!r}, which is refused" if asked else "is damaged, or more than numbers"
-            raise ParameterError(f"holds a tensor that {what}: must hold {_ALLOWED}") from error
-        if type(storage) is not torch.storage.TypedStorage:
-            raise ParameterError(f"holds {type(storage).__name__} in place of a tensor: must hold {_ALLOWED}")
-        values = storage._untyped_storage  # as untyped() gives, which warns
-        plain = _SINGLE.get(storage.dtype, storage.dtype)
-        if plain not in _PLAIN or values.nbytes() > len(content):  # more would be memory that nothing was read into
-            raise ParameterError(
-                f"holds a tensor of {values.nbytes()} bytes and type {storage.dtype}, which is refused"
-            )
-        return torch.empty(0, dtype=storage.dtype).set_(values).to(plain).numpy()
+        return self._known[asked]
 
 
-_KNOWN = [getattr(pickle, name)[0] for name in _OPCODES.split()]
-_Unpickler.dispatch = _Handlers(
-    {code: getattr(_Unpickler, pickle._Unpickler.dispatch[code].__name__) for code in _KNOWN}
-)
+class _Function:
+    """Stands for a function that a pickle names, which may call it, and not change it."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable):
+        self._make = make
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._make(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise ParameterError(f"sets the state of a function, which is refused: must hold {_ALLOWED}")
 
 
-def _hooks() -> dict:
-    """The backward hooks of a tensor, which were none when it was pickled."""
-    return {}
+class _NumberType:
+    """A NumPy type as pickles tell it: made of its code, then told its byte order."""
+
+    def __init__(self, code: str, *_flags: Any):
+        if not re.fullmatch(r"[biuf][1248]", code):
+            raise ParameterError(f"asks for numpy.dtype({code[:40]!r}), which is refused: must hold {_ALLOWED}")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
 
 
-def _dtype(code: Any, *_flags: Any) -> np.dtype:
-    if not re.fullmatch(r"[biuf][1248]", _of(str, code)):
-        raise ParameterError(f"asks for numpy.dtype({code[:40]!r}), which is refused: must hold {_ALLOWED}")
-    return np.dtype(code, False, True)  # a copy, whose byte order may be set
+class _Array(np.ndarray):
+    """An array as pickles tell it: made empty, then told its values."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, by_columns, content = state
+        values = _array(content, kind, shape)  # which checks that they fit each other
+        super().__setstate__((1, values.shape, values.dtype, bool(by_columns), content))
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_flags: Any) -> np.ndarray:
-    values, start = _of(np.ndarray, storage), _count(offset)
-    sizes, steps = ([_count(part) for part in _of(tuple, parts)] for parts in (size, stride))
-    if values.ndim != 1 or len(sizes) != len(steps):
-        raise ParameterError("holds a tensor whose size and stride do not fit")
-    count = math.prod(sizes)
-    last = start + sum((size - 1) * step for size, step in zip(sizes, steps, strict=True))
-    if count > len(values) or (count and last >= len(values)):
-        raise ParameterError(f"holds a tensor of {count} values: must be at most the {len(values)} of its storage")
-    if not count:
-        return np.empty(sizes, values.dtype)
-    strides = [step * values.itemsize for step in steps]
-    # A view, so that tensors that share a storage take no memory of their own.
-    return np.lib.stride_tricks.as_strided(values[start:], sizes, strides, writeable=False)
+def _array(content: bytes, kind: _NumberType, shape: tuple[int, ...], order: str = "C") -> np.ndarray:
+    if type(kind) is not _NumberType:
+        raise ParameterError(f"holds {type(kind).__name__} in place of a type: must hold {_ALLOWED}")
+    return np.frombuffer(content, kind.dtype).reshape(shape, order=order)
 
 
-def _of(kind: type, value: Any) -> Any:
-    if type(value) is not kind:
-        raise ParameterError(f"holds {type(value).__name__} in place of {kind.__name__}: must hold {_ALLOWED}")
-    return value
+def _scalar(kind: _NumberType, content: bytes) -> np.generic:
+    return _array(content, kind, ())[()]
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**48:
-        raise ParameterError("holds a size that is no count")
-    return value
+def _latin1(text: str, encoding: str) -> bytes:
+    """Bytes as protocols 0 to 2 tell them."""
+    if encoding != "latin1":
+        raise ParameterError(f"holds bytes as {encoding[:40]!r}: must be as 'latin1'")
+    return text.encode("latin1")
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200].removesuffix(":")
+def _storage(content: bytes) -> np.ndarray:
+    """The values of a torch storage, shape (n,), wherever it lay."""
+    try:
+        storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"asks for {asked[1][:200]!r}, which is refused" if asked else "is damaged, or more than numbers"
+        raise ParameterError(f"holds a tensor that {what}: must hold {_ALLOWED}") from error
+    if not isinstance(storage, torch.TypedStorage):
+        raise ParameterError(f"holds {type(storage).__name__} in place of a tensor: must hold {_ALLOWED}")
+    values = torch.empty(0, dtype=storage.dtype).set_(storage)
+    if values.nbytes > len(content):  # memory that nothing was read into
+        raise ParameterError(f"holds a tensor of {values.nbytes} bytes: must be at most the {len(content)} of its file")
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+
+
+def _tensor(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_rest) -> np.ndarray:
+    if math.prod(size) > storage.size:
+        raise ParameterError(
+            f"holds a tensor of {math.prod(size)} values: must be at most the {storage.size} of its storage"
+        )
+    return torch.as_strided(torch.from_numpy(storage), size, stride, offset).numpy()
