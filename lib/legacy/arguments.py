@@ -10,27 +10,29 @@ from lib.catalogue import DATASETS, NETWORKS, NOISES
 from lib.checks import ParameterError, Rule, check_choice, typed
 from lib.parameters import Experiment
 
-ARGS = "args.json"
-_ESTIMATORS = {
-    "histogram": ("pmf", "histogram"),
-    "gaussian": ("gaussian", "normal"),
-    "kernel": ("kde", "kernel", "kerneldensity", "kerneldensityestimation"),
-    "neighbours": ("knn", *(f"{k}nearest{n}" for k in ("k", "") for n in ("", "neighbour", "neighbor"))),
-}
-_COUNT = Rule(lambda value: value >= 1, "an integer of at least 1")
-_FIELDS: dict[str, tuple[Any, Rule | None]] = {
+_SAME = {"lr": "learning_rate", "batch_size": "batch_size", "epochs": "epochs", "seed": "seed"}
+_RULES = {row.name: (row.type, row.metadata["rule"]) for row in Experiment.__dataclass_fields__.values()}
+_FIELDS: dict[str, tuple[type, Rule | None]] = {
+    **{name: _RULES[ours] for name, ours in _SAME.items()},
     "dataset": (str, None),
     "num_classes": (int, Rule(lambda value: value >= 2, "an integer of at least 2")),
     "noise_type": (str, None),
-    "symmetric_label_noise_ratio": (float, Rule(lambda value: 0 <= value < 1, "a number in [0, 1)")),
+    "symmetric_label_noise_ratio": _RULES["noise_rate"],
     "network": (str, Rule(lambda value: _bare(value) != "", "the name of a network")),
-    "lr": (float, Rule(lambda value: 0 < value < float("inf"), "a finite number above 0")),
-    "batch_size": (int, _COUNT),
-    "epochs": (int, _COUNT),
-    "seed": (int, Rule(lambda value: value >= 0, "an integer of at least 0")),
 }
+_COUNT = Rule(lambda value: value >= 1, "an integer of at least 1")
 _WRONG, _RIGHT, _CND, _LAYERS = "corrupted_samples", "not_corrupted_samples", "CND_type", "neurs_x_hid_lyr"
 _UNTOLD = ("augmentation", "loss", "optimizer", "schedule", "signal_passes", "device", "dtype", "memory_format")
+_ESTIMATORS = {
+    "histogram": r"pmf|histograms?",
+    "gaussian": r"gl|gaussian|normal",
+    "kernel": r"kde|kernels?|kerneldensity(estimation)?",
+    "neighbours": r"knn|k?nearest(neighbou?rs?)?",
+}
+
+
+class UnknownDataset(ParameterError):
+    """A run on a dataset that is not known here."""
 
 
 class Description(NamedTuple):
@@ -54,84 +56,73 @@ class Description(NamedTuple):
     realised_noise_rate: float
     estimators: list[tuple[str | None, str]]
     layers: dict[str, int]
-    left_out: tuple[str, ...]
-    notes: tuple[str, ...]
+    left_out: list[str]
+    notes: list[str]
 
 
-def describe(folder: Path) -> Description:
-    """Read `args.json`. Raises ParameterError, which names file and field, or OSError."""
-    path = Path(folder) / ARGS
+def describe(path: Path) -> Description:
+    """Read `args.json`. Raises ParameterError, which names the field, UnknownDataset, or OSError."""
     try:
         given = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
-        raise ParameterError(f"{path}: must be JSON ({' '.join(str(error).split())})") from error
+        raise ParameterError(f"must be JSON ({' '.join(str(error).split())})") from error
     if not isinstance(given, dict):
-        raise ParameterError(f"{path}: must hold values by name, not a {type(given).__name__}")
-    try:
-        return _described(given)
-    except ParameterError as error:
-        raise ParameterError(f"{path}: {error}") from error
+        raise ParameterError(f"must hold values by name, not a {type(given).__name__}")
 
-
-def _described(given: dict[str, Any]) -> Description:
     def field(name: str) -> Any:
         if name not in given:
             raise ParameterError(f"lacks {name}")
         return typed(name, given[name], *_FIELDS[name])
 
-    dataset, noise, rate = _setting(field)
-    patience, window, quantile = DATASETS[dataset].published or DATASETS["cifar10"].published
     notes = [f"{', '.join(_UNTOLD)} are unknown; what else the files do not tell is as by default"]
-    if DATASETS[dataset].published is None:
+    dataset, noise, rate = _setting(field, notes)
+    published = DATASETS[dataset].published
+    if published is None:
+        published = DATASETS["cifar10"].published
         notes.append(f"patience, window and quantile are those of CIFAR; none are published for {dataset}")
     parameters = Experiment().parameters() | dict.fromkeys(_UNTOLD, "unknown")
+    parameters |= {ours: field(name) for name, ours in _SAME.items()}
     parameters |= {
         "dataset": dataset,
         "noise": noise,
         "noise_rate": rate,
         "network": _matching(field("network"), NETWORKS) or field("network"),
-        "learning_rate": field("lr"),
-        "batch_size": field("batch_size"),
-        "epochs": field("epochs"),
-        "seed": field("seed"),
-        "patience": patience,
-        "window": window,
-        "cnd_quantile": quantile,
+        "patience": published.patience,
+        "window": published.window,
+        "cnd_quantile": published.quantile,
         "cnd_filter": "predicted_as_labelled" if field("num_classes") <= 10 else "all",
     }
     wrong, samples = _samples(given)
-    left_out = [f"which samples are corrupted ({wrong} of {samples} are)"]
     unused = sorted(given.keys() - _FIELDS.keys() - {_WRONG, _RIGHT, _CND, _LAYERS})
+    left_out = [f"which samples are corrupted ({wrong} of {samples} are)"]
     left_out += [f"arguments {', '.join(unused)}"] if unused else []
-    return Description(
-        given=given,
-        parameters=parameters,
-        num_classes=field("num_classes"),
-        train_samples=samples,
-        realised_noise_rate=wrong / samples,
-        estimators=_estimators(given.get(_CND) or []),
-        layers=_layers(given.get(_LAYERS) or {}),
-        left_out=tuple(left_out),
-        notes=tuple(notes),
-    )
+    estimators, layers = _estimators(given.get(_CND) or []), _layers(given.get(_LAYERS) or {})
+    classes = field("num_classes")
+    return Description(given, parameters, classes, samples, wrong / samples, estimators, layers, left_out, notes)
 
 
-def _setting(field: Callable[[str], Any]) -> tuple[str, str, float]:
+def _setting(field: Callable[[str], Any], notes: list[str]) -> tuple[str, str, float]:
     """Dataset, noise and noise rate; CIFAR-100 with coarse labels is a dataset of its own here."""
-    dataset, noise = field("dataset"), field("noise_type")
-    known = _matching(dataset, DATASETS)
-    if known is None:
-        check_choice("dataset", dataset, list(DATASETS))
+    dataset, noise = _matching(field("dataset"), DATASETS), field("noise_type")
+    if dataset is None:
+        raise UnknownDataset(f"dataset={field('dataset')!r}: must be one of {', '.join(DATASETS)}")
     if noise == "label_noise":
         rate = field("symmetric_label_noise_ratio")
-        return known, "symmetric" if rate else "none", rate
+        return dataset, "symmetric" if rate else "none", rate
     if noise == "clean_label":
-        return known, "none", 0.0
-    owners = {name: row.people_of for name, row in NOISES.items() if row.people_of}
+        return dataset, "none", 0.0
+    owners = {row.name: row.people_of for row in NOISES.values() if row.people_of}
     check_choice("noise_type", noise, ["label_noise", "clean_label", *owners])
-    if owners[noise].removesuffix("_coarse") != known.removesuffix("_coarse"):
-        raise ParameterError(f"noise_type={noise!r}: must be used with dataset={owners[noise]!r}, not {dataset!r}")
-    return owners[noise], noise, 0.0
+    if owners[noise].removesuffix("_coarse") == dataset.removesuffix("_coarse"):
+        return owners[noise], noise, 0.0
+    # The original kept CIFAR-10N's names where it trained on CIFAR-100N, whose human labels are of one kind.
+    own = [name for name, owner in owners.items() if owner == dataset]
+    if len(own) != 1:
+        raise ParameterError(
+            f"noise_type={noise!r}: must be used with dataset={owners[noise]!r}, not {field('dataset')!r}"
+        )
+    notes.append(f"noise_type {noise} read as {own[0]}, the human labels of {dataset}")
+    return dataset, own[0], 0.0
 
 
 def _samples(given: dict[str, Any]) -> tuple[int, int]:
@@ -147,8 +138,10 @@ def _samples(given: dict[str, Any]) -> tuple[int, int]:
 
 
 def _estimators(names: Any) -> list[tuple[str | None, str]]:
-    ours = {alias: name for name, aliases in _ESTIMATORS.items() for alias in aliases}
-    found = [(ours.get(_bare(name).removesuffix("s")), name) for name in typed(_CND, names, tuple[str, ...], None)]
+    def ours(name: str) -> str | None:
+        return next((ours for ours, pattern in _ESTIMATORS.items() if re.fullmatch(pattern, _bare(name))), None)
+
+    found = [(ours(name), name) for name in typed(_CND, names, tuple[str, ...], None)]
     known = [name for name, _ in found if name]
     if len(set(known)) < len(known):
         raise ParameterError(f"{_CND}={names}: must name each estimator once")

@@ -7,26 +7,27 @@ CND, so that a legacy folder becomes a run folder for each of its estimators. Wh
 
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from lib.catalogue import CRITERIA
 from lib.checks import ParameterError
 from lib.cnd import aggregate
-from lib.legacy import results as legacy_results
-from lib.legacy.arguments import ARGS as LEGACY_ARGS
-from lib.legacy.arguments import Description, describe
-from lib.legacy.results import RESULTS, Results
-from lib.parameters import ROOT
+from lib.legacy.arguments import Description, UnknownDataset, describe
+from lib.legacy.results import COLUMNS, read
+from lib.parameters import ROOT, expanded
 from lib.runs.folder import ARGS, DIVERGENCE, IMPORTED, LOG, PERFORMANCES
 
-_PLACES = ("data_folder", "runs_folder")
+RESULTS = "performances.pkl"
 
 
 class Imported(NamedTuple):
@@ -48,9 +49,10 @@ class Imported(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was imported, and why what was not, by legacy folder."""
+    """What was imported; by legacy folder why what was left out, on datasets unknown here, and why what failed."""
 
     runs: list[Imported]
+    left_out: dict[Path, str]
     failures: dict[Path, str]
 
 
@@ -65,27 +67,25 @@ def convert(folder: Path | str, runs_folder: Path | str = "runs") -> Outcome:
 
     Raises ParameterError where there is no legacy folder.
     """
-    found = _legacy_folders(Path(folder))
+    outcome = Outcome([], {}, {})
+    # With results of the original, or with arguments and no results at all, which tells of a lost run.
+    found = [
+        Path(path)
+        for path, _, files in os.walk(folder)
+        if RESULTS in files or (ARGS in files and PERFORMANCES not in files)
+    ]
     if not found:
         raise ParameterError(
-            f"folder={str(folder)!r}: must be a folder with {LEGACY_ARGS} and {RESULTS}, or one that holds such"
+            f"folder={str(folder)!r}: must be a folder with {ARGS} and {RESULTS}, or one that holds such"
         )
-    outcome = Outcome([], {})
-    for one in found:
+    for one in sorted(found):
         try:
             outcome.runs.extend(convert_one(one, runs_folder))
+        except UnknownDataset as error:
+            outcome.left_out[one] = str(error)
         except (ParameterError, OSError) as error:
             outcome.failures[one] = str(error)
     return outcome
-
-
-def _legacy_folders(folder: Path) -> list[Path]:
-    """Those with results of the original, or with arguments and no results at all, which tells of a lost run."""
-    return sorted(
-        Path(path)
-        for path, _, files in os.walk(folder)
-        if RESULTS in files or (LEGACY_ARGS in files and PERFORMANCES not in files)
-    )
 
 
 def convert_one(folder: Path | str, runs_folder: Path | str = "runs") -> list[Imported]:
@@ -97,68 +97,59 @@ def convert_one(folder: Path | str, runs_folder: Path | str = "runs") -> list[Im
 
     Raises:
         ParameterError: for files that are damaged, do not fit each other, or ask for code; it names file and field.
+        UnknownDataset: for a dataset that is not known here.
         FileExistsError: where a run folder of that name holds another run.
         OSError: for files that cannot be read or written.
     """
-    source, root = Path(folder), ROOT / runs_folder
-    description = describe(source)
-    results = legacy_results.read(source, description)
-    estimators, unknown = _estimators(description, results)
-    left_out = tuple(map(_printable, (*description.left_out, *results.left_out, *unknown)))
-    notes = (*description.notes, *results.notes)
+    source, root = Path(folder), ROOT / expanded("runs_folder", str(runs_folder))
+    with _named(source / ARGS) as path:
+        description = describe(path)
+    with _named(source / RESULTS) as path:
+        results = read(path, description)
+    left_out = tuple(map(_printable, description.left_out + results.left_out))
+    notes = tuple(description.notes + results.notes)
+    log = [f"imported {description.parameters['epochs']} records from {source.resolve()}"]
+    log += [*(f"left out: {text}" for text in left_out), *notes]
     root.mkdir(parents=True, exist_ok=True)
     # Made aside and renamed, so that a run folder is there as a whole or not at all.
     with tempfile.TemporaryDirectory(prefix=".import-", dir=root) as scratch:
-        made = []
-        for position, estimator in estimators:
-            about = _about(description, results, estimator, str(runs_folder), source)
+        runs = []
+        for estimator, bits in results.divergences.items() or [("", None)]:
+            about = _about(description, {*results.series, *(["cnd"] if estimator else [])}, estimator)
+            about["parameters"]["runs_folder"] = str(runs_folder)
+            about["environment"][IMPORTED] = str(source.resolve())
+            _write(Path(scratch) / about["name"], about, results.series, bits, log)
             target = root / about["name"]
-            part = Path(scratch) / target.name
-            _write(part, about, results, position, [f"left out: {text}" for text in left_out] + list(notes))
-            made.append((part, target))
-        new = [_is_new(part, target) for part, target in made]
-        for (part, target), wanted in zip(made, new, strict=True):
-            if wanted:
-                part.rename(target)
-    return [Imported(target, source, is_new, left_out, notes) for (_, target), is_new in zip(made, new, strict=True)]
+            runs.append(Imported(target, source, _is_new(Path(scratch) / target.name, target), left_out, notes))
+        for run in runs:
+            if run.new:
+                (Path(scratch) / run.folder.name).rename(run.folder)
+    return runs
 
 
-def _estimators(description: Description, results: Results) -> tuple[list[tuple[int | None, str | None]], list[str]]:
-    """Position and name of those that become a run, (None, None) for a run without CND; what is left out, in words."""
-    if results.divergence is None:
-        return [(None, None)], []
-    found, left_out = [], []
-    for position, (ours, name) in enumerate(description.estimators):
-        if ours is None:
-            left_out.append(f"CND by {name}, an estimator that is not known here")
-        elif np.isnan(results.divergence[position]).all():
-            left_out.append(f"CND by {name}, which has no values")
-        else:
-            found.append((position, ours))
-    return found or [(None, None)], left_out
+@contextmanager
+def _named(path: Path) -> Iterator[Path]:
+    """A file that errors name."""
+    try:
+        yield path
+    except ParameterError as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
-def _about(
-    description: Description, results: Results, estimator: str | None, runs_folder: str, source: Path
-) -> dict[str, Any]:
-    """The content of `args.json`."""
-    signals = {*results.signals, *(["cnd"] if estimator else [])}
+def _about(description: Description, signals: set[str], estimator: str) -> dict[str, Any]:
+    """The content of `args.json`; without an estimator of CND, of a run without CND."""
     parameters = description.parameters | {
-        "runs_folder": runs_folder,
         "criteria": [name for name in CRITERIA if name in signals],
         "cnd_stored_layers": ["all"] if estimator else [],
     }
     if estimator:
         parameters["cnd_estimator"] = estimator
-    content = json.dumps([description.given, estimator], sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps([description.given, estimator or None], sort_keys=True).encode()).hexdigest()[:8]
     rate = f"{parameters['noise_rate']:g}" if parameters["noise_rate"] else ""
     network = re.sub(r"\W+", "_", parameters["network"])
-    stem = f"{parameters['dataset']}-{parameters['noise']}{rate}-{network}-seed{parameters['seed']}"
-    versions = dict.fromkeys(("python", "torch", "numpy", "commit", "device"))
     return {
-        "name": f"{stem}-{digest}",
-        "environment": {**versions, IMPORTED: str(source.resolve())},
+        "name": f"{parameters['dataset']}-{parameters['noise']}{rate}-{network}-seed{parameters['seed']}-{digest}",
+        "environment": dict.fromkeys(("python", "torch", "numpy", "commit", "device")),
         "parameters": parameters,
         "data": {
             "source": f"{parameters['dataset']}, imported from results of the described original",
@@ -172,23 +163,21 @@ def _about(
     }
 
 
-def _write(folder: Path, about: dict[str, Any], results: Results, position: int | None, remarks: Iterable[str]) -> None:
+def _write(
+    folder: Path, about: dict[str, Any], series: dict[str, np.ndarray], bits: np.ndarray | None, log: list[str]
+) -> None:
+    """Write a run folder; bits, float32, shape (epochs, neurons of all layers), are its CND."""
     folder.mkdir()
-    epochs = about["parameters"]["epochs"]
-    columns = dict(results.performance) | {"corrupted_accuracy_true": np.full(epochs, np.nan)}
-    signals = dict(results.signals)
-    if position is not None:
-        divergence = results.divergence[position]
-        np.save(folder / DIVERGENCE, divergence)
+    epochs, signals = range(1, about["parameters"]["epochs"] + 1), series
+    if bits is not None:
+        np.save(folder / DIVERGENCE, bits)
         last, quantile = list(about["layers"].values())[-1], about["parameters"]["cnd_quantile"]
-        signals["cnd"] = np.array([_aggregated(row[-last:], quantile) for row in divergence])
-    columns |= {name: signals[name] for name in about["parameters"]["criteria"]}
-    rows = np.column_stack(list(columns.values())).tolist()
-    lines = [",".join(["record", "epoch", *columns])]
-    lines += [",".join(map(repr, [record, float(record), *row])) for record, row in enumerate(rows, 1)]
-    (folder / PERFORMANCES).write_text("\n".join(lines) + "\n")
-    imported = f"imported {epochs} records from {about['environment'][IMPORTED]}"
-    (folder / LOG).write_text("".join(f"INFO {line}\n" for line in (imported, *remarks)))
+        cnd = [math.nan if np.isnan(row).any() else aggregate(row, quantile) for row in bits[:, -last:]]
+        signals = series | {"cnd": np.array(cnd)}
+    columns = {name: signals.get(name, math.nan) for name in (*COLUMNS, *about["parameters"]["criteria"])}
+    table = pd.DataFrame({"record": epochs, "epoch": map(float, epochs), **columns})
+    table.to_csv(folder / PERFORMANCES, index=False, na_rep="nan")
+    (folder / LOG).write_text("".join(f"INFO {line}\n" for line in log))
     (folder / ARGS).write_text(json.dumps(about, indent=2) + "\n")
 
 
@@ -197,25 +186,13 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
-def _aggregated(bits: np.ndarray, quantile: float) -> float:
-    return float("nan") if np.isnan(bits).any() else aggregate(bits, quantile)
-
-
-def _is_new(part: Path, target: Path) -> bool:
+def _is_new(made: Path, target: Path) -> bool:
     """Whether nothing is at the target yet; False where the same run is. Raises FileExistsError for another one."""
-    if not target.exists():
-        return True
-    if _content(part) != _content(target):
+    if target.exists() and _records(made) != _records(target):
         raise FileExistsError(f"{target}: holds another run; remove it, or name another runs folder")
-    return False
+    return not target.exists()
 
 
-def _content(folder: Path) -> list | None:
-    """What makes the run that a folder holds, wherever it lies or was imported from; None where it cannot be read."""
-    try:
-        about = json.loads((folder / ARGS).read_text())
-        parameters = {name: value for name, value in about["parameters"].items() if name not in _PLACES}
-        files = [path.read_bytes() if path.exists() else None for path in (folder / PERFORMANCES, folder / DIVERGENCE)]
-        return [about["name"], parameters, about["data"], about["layers"], *files]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+def _records(folder: Path) -> list[bytes | None]:
+    files = (folder / PERFORMANCES, folder / DIVERGENCE)
+    return [(folder / ARGS).exists(), *(path.read_bytes() if path.exists() else None for path in files)]

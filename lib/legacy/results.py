@@ -13,93 +13,75 @@ from lib.checks import ParameterError
 from lib.legacy.arguments import Description
 from lib.legacy.unpickling import read_attributes
 
-RESULTS = "performances.pkl"
-_PICKLED = "performances.Performances"
-_PERFORMANCE = {
-    "train_loss": "train_loss",
-    "train_acc": "train_accuracy",
-    "test_acc": "test_accuracy",
-    "misslab_acc": "corrupted_accuracy_given",
+_SERIES = {  # by the original's names: ours, and whether it is a share
+    "train_loss": ("train_loss", False),
+    "train_acc": ("train_accuracy", True),
+    "test_acc": ("test_accuracy", True),
+    "misslab_acc": ("corrupted_accuracy_given", True),
+    "PC": ("prediction_changes", False),
+    "known_polluted_accuracy": ("known_polluted_accuracy", True),
+    "known_polluted_accuracy_loglik": ("known_polluted_log_likelihood", False),
+    "LS": ("batch_loss_sensitivity", False),  # the sum over batches, not the mean over samples
+    "CSR": ("critical_sample_ratio", True),
 }
-_SIGNALS = {
-    "PC": "prediction_changes",
-    "known_polluted_accuracy": "known_polluted_accuracy",
-    "known_polluted_accuracy_loglik": "known_polluted_log_likelihood",
-    "LS": "batch_loss_sensitivity",  # the original's is the sum over batches, not the mean over samples
-    "CSR": "critical_sample_ratio",
-}
-_SHARES = {"train_acc", "test_acc", "misslab_acc", "known_polluted_accuracy", "CSR"}
 _ROUNDING = 1e-6  # by which a mean of hits may exceed 1
+COLUMNS = ("train_loss", "train_accuracy", "test_accuracy", "corrupted_accuracy_given", "corrupted_accuracy_true")
+"""Those of every run; the other ones are criteria."""
 
 
 class Results(NamedTuple):
     """What `performances.pkl` tells.
 
     Attributes:
-        performance: accuracies and loss by their columns, a value an epoch, shape (epochs,); NaN where there is none.
-        signals: likewise, those that were recorded, but CND.
-        divergence: CND, float32, shape (estimators, epochs, neurons of all layers); None where it was not recorded.
+        series: what was recorded but CND, by our columns, a value an epoch, shape (epochs,), NaN where there is none.
+        divergences: CND, float32, shape (epochs, neurons of all layers), by our estimators.
         left_out, notes: in words, what was left out, and how the rest was understood.
     """
 
-    performance: dict[str, np.ndarray]
-    signals: dict[str, np.ndarray]
-    divergence: np.ndarray | None
-    left_out: tuple[str, ...]
-    notes: tuple[str, ...]
+    series: dict[str, np.ndarray]
+    divergences: dict[str, np.ndarray]
+    left_out: list[str]
+    notes: list[str]
 
 
-def read(folder: Path, description: Description) -> Results:
-    """Read `performances.pkl`. Raises ParameterError, which names file and field, or OSError."""
-    path = Path(folder) / RESULTS
-    attributes = read_attributes(path, _PICKLED)
-    try:
-        return _results(attributes, description)
-    except ParameterError as error:
-        raise ParameterError(f"{path}: {error}") from error
-
-
-def _results(attributes: dict[str, Any], description: Description) -> Results:
+def read(path: Path, description: Description) -> Results:
+    """Read `performances.pkl`. Raises ParameterError, which names the field, or OSError."""
+    attributes = read_attributes(path, "performances.Performances")
     epochs = description.parameters["epochs"]
-    series = {name: _series(name, attributes.get(name), epochs) for name in (*_PERFORMANCE, *_SIGNALS)}
-    if series["test_acc"] is None or np.isnan(series["test_acc"]).any():
+    series = {name: _numbers(name, attributes.get(name), epochs) for name in _SERIES}
+    series = {name: values for name, values in series.items() if not np.isnan(values).all()}
+    if "test_acc" not in series or np.isnan(series["test_acc"]).any():
         raise ParameterError("test_acc: must have a value at every epoch")
-    shares = {name: series[name] for name in _SHARES if series[name] is not None}
-    percent = sorted(name for name, values in shares.items() if np.nanmax(values) > 1 + _ROUNDING)
-    series |= {name: _share(name, values, name in percent) for name, values in shares.items()}
-    notes = [f"{', '.join(percent)} read as percent"] if percent else []
-    small = sorted(name for name, values in shares.items() if name not in percent and np.nanmax(values) > 0)
-    notes += [f"{', '.join(small)} read as shares, none being above 1"] if percent and small else []
-    if series["PC"] is not None:
+    shares = sorted(name for name in series if _SERIES[name][1])
+    percent = [name for name in shares if np.nanmax(series[name]) > 1 + _ROUNDING]
+    small = [name for name in shares if 0 < np.nanmax(series[name]) <= 1 + _ROUNDING]
+    series |= {name: _share(name, series[name], name in percent) for name in shares}
+    if "PC" in series:
         series["PC"] = _changes(series["PC"], description.train_samples)
-    left_out = [] if _unused(attributes.get("CGE")) else ["CGE (which of two entropies it is, the file does not tell)"]
-    unknown = sorted(str(name) for name in attributes.keys() - {*series, "CND", "CGE"})
+    divergences, left_out = _divergences(attributes.get("CND"), description)
+    notes = [f"{', '.join(percent)} read as percent"] if percent else []
+    notes += [f"{', '.join(small)} read as shares, none being above 1"] if percent and small else []
+    if not _unused(attributes.get("CGE")):
+        left_out.append("CGE (which of two entropies it is, the file does not tell)")
+    unknown = sorted(str(name) for name in attributes.keys() - {*_SERIES, "CND", "CGE"})
     left_out += [f"attributes {', '.join(unknown)}"] if unknown else []
-    nothing = np.full(epochs, np.nan)
-    return Results(
-        performance={ours: nothing if series[name] is None else series[name] for name, ours in _PERFORMANCE.items()},
-        signals={ours: series[name] for name, ours in _SIGNALS.items() if series[name] is not None},
-        divergence=_divergence(attributes.get("CND"), description),
-        left_out=tuple(left_out),
-        notes=tuple(notes),
-    )
+    return Results({_SERIES[name][0]: values for name, values in series.items()}, divergences, left_out, notes)
 
 
 def _unused(values: Any) -> bool:
     return values is None or (isinstance(values, list | tuple) and all(value is None for value in values))
 
 
-def _series(name: str, values: Any, epochs: int) -> np.ndarray | None:
-    """A value an epoch, float64, NaN for None; None where there is no value. PC has its first at the second epoch."""
+def _numbers(name: str, values: Any, epochs: int) -> np.ndarray:
+    """A value an epoch, float64, shape (epochs,), NaN for None; changes have their first at the second epoch."""
+    expected = epochs - 1 if name == "PC" else epochs
     if _unused(values):
-        return None
+        return np.full(expected, np.nan)
     if not isinstance(values, list | tuple) and not (isinstance(values, np.ndarray) and values.ndim == 1):
         raise ParameterError(f"{name}: must be a list of numbers, not a {type(values).__name__}")
-    expected = epochs - 1 if name == "PC" else epochs
     if len(values) != expected:
         raise ParameterError(f"{name}: must have {expected} values, as epochs={epochs} in args.json, has {len(values)}")
-    numbers = np.array([_number(name, value) for value in values], dtype=np.float64)
-    return None if np.isnan(numbers).all() else numbers
+    return np.array([_number(name, value) for value in values], dtype=np.float64)
 
 
 def _number(name: str, value: Any) -> float:
@@ -113,14 +95,11 @@ def _number(name: str, value: Any) -> float:
 
 def _share(name: str, values: np.ndarray, percent: bool) -> np.ndarray:
     shares = values / 100 if percent else values
-    if np.nanmin(shares) < 0 or np.nanmax(shares) > 1 + _ROUNDING:
-        raise ParameterError(f"{name}: must be in [0, 1], or in [0, 100] percent, goes to {_farthest(values)}")
+    low, high = np.nanmin(shares), np.nanmax(shares)
+    if low < 0 or high > 1 + _ROUNDING:
+        farthest = float(np.nanmin(values) if low < 0 else np.nanmax(values))
+        raise ParameterError(f"{name}: must be in [0, 1], or in [0, 100] percent, goes to {farthest}")
     return np.minimum(shares, 1)
-
-
-def _farthest(values: np.ndarray) -> float:
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    return low if low < 0 else high
 
 
 def _changes(counts: np.ndarray, samples: int) -> np.ndarray:
@@ -130,9 +109,10 @@ def _changes(counts: np.ndarray, samples: int) -> np.ndarray:
     return np.concatenate([[math.nan], counts / samples])
 
 
-def _divergence(values: Any, description: Description) -> np.ndarray | None:
+def _divergences(values: Any, description: Description) -> tuple[dict[str, np.ndarray], list[str]]:
+    """CND by our estimators, and in words what is left out of it."""
     if _unused(values):
-        return None
+        return {}, []
     counts = len(description.estimators), description.parameters["epochs"], sum(description.layers.values())
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
         raise ParameterError(f"CND: must be a tensor of floating point numbers, not a {type(values).__name__}")
@@ -140,4 +120,12 @@ def _divergence(values: Any, description: Description) -> np.ndarray | None:
         raise ParameterError(
             f"CND: must be of shape {counts}, as CND_type, epochs and neurs_x_hid_lyr in args.json, is {values.shape}"
         )
-    return values.astype(np.float32)
+    found, left_out = {}, []
+    for (ours, name), bits in zip(description.estimators, values.astype(np.float32), strict=True):
+        if ours is None:
+            left_out.append(f"CND by {name}, an estimator that is not known here")
+        elif np.isnan(bits).all():
+            left_out.append(f"CND by {name}, which has no values")
+        else:
+            found[ours] = bits
+    return found, left_out

@@ -1,9 +1,10 @@
 """Attributes of a pickled object, read without running any code that its file names.
 
 Whatever a pickle names passes through `find_class`, and nothing is imported there: the few names by which NumPy arrays,
-torch tensors and instances of one class are pickled stand for functions of this module, all others are refused.
-Storages of tensors are read by `torch.load(weights_only=True)`. A file that is made to harm can run nothing; it can
-still take much memory, or end the process by a key that is a too deeply nested tuple.
+torch tensors and instances of one class are pickled stand for functions of this module, all others are refused. Not
+even NumPy's own are called, by which a file could make a type of numbers pass for one of objects. Storages of tensors
+are read by `torch.load(weights_only=True)`. A file that is made to harm can run nothing; it can still take much memory,
+or end the process by a key that is a too deeply nested tuple.
 """
 
 import io
@@ -39,19 +40,19 @@ def read_attributes(path: Path, kind: str) -> dict[str, Any]:
     """
     size = Path(path).stat().st_size
     if size > _LARGEST:
-        raise ParameterError(f"{path}: must be of at most {_LARGEST:,} bytes, is of {size:,}")
+        raise ParameterError(f"must be of at most {_LARGEST:,} bytes, is of {size:,}")
     content = Path(path).read_bytes()
     try:
         _check_opcodes(content)
         reading = _Unpickler(content, kind)
         found = reading.load()
-    except ParameterError as error:
-        raise ParameterError(f"{path}: {error}") from error
+    except ParameterError:
+        raise
     except Exception as error:  # what a damaged file makes of the stack may raise anything
         words = ascii(f"{type(error).__name__}: {error}"[:200])[1:-1]
-        raise ParameterError(f"{path}: must be a whole pickle, is cut or damaged ({words})") from error
+        raise ParameterError(f"must be a whole pickle, is cut or damaged ({words})") from error
     if type(found) is not reading.instance:
-        raise ParameterError(f"{path}: must hold an instance of {kind}, holds {type(found).__name__}")
+        raise ParameterError(f"must hold an instance of {kind}, holds {type(found).__name__}")
     return vars(found)
 
 
@@ -77,11 +78,11 @@ class _Unpickler(pickle.Unpickler):
             "collections.OrderedDict": _Function(lambda: {}),  # the hooks of a tensor, none
             "torch.storage._load_from_bytes": _Function(_storage),
             "torch._utils._rebuild_tensor_v2": _Function(_tensor),
-            "_codecs.encode": _Function(_latin1),
+            "_codecs.encode": _Function(lambda text, _: text.encode("latin1")),  # bytes, in protocols 0 to 2
         }
         for core in ("numpy.core", "numpy._core"):
             self._known[f"{core}.multiarray._reconstruct"] = _Function(lambda *_: _Array(0))
-            self._known[f"{core}.multiarray.scalar"] = _Function(_scalar)
+            self._known[f"{core}.multiarray.scalar"] = _Function(lambda kind, content: _array(content, kind, ())[()])
             self._known[f"{core}.numeric._frombuffer"] = _Function(_array)
         for builtins, copyreg in (("__builtin__", "copy_reg"), ("builtins", "copyreg")):
             self._known[f"{builtins}.object"] = "object"
@@ -135,17 +136,6 @@ def _array(content: bytes, kind: _NumberType, shape: tuple[int, ...], order: str
     if type(kind) is not _NumberType:
         raise ParameterError(f"holds {type(kind).__name__} in place of a type: must hold {_ALLOWED}")
     return np.frombuffer(content, kind.dtype).reshape(shape, order=order)
-
-
-def _scalar(kind: _NumberType, content: bytes) -> np.generic:
-    return _array(content, kind, ())[()]
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """Bytes as protocols 0 to 2 tell them."""
-    if encoding != "latin1":
-        raise ParameterError(f"holds bytes as {encoding[:40]!r}: must be as 'latin1'")
-    return text.encode("latin1")
 
 
 def _storage(content: bytes) -> np.ndarray:

@@ -14,7 +14,7 @@ from lib.legacy import convert, convert_one
 from lib.runs import folder as run_folder
 from lib.runs import table as runs
 from lib.runs.folder import ARGS, DIVERGENCE, IMPORTED, LOG, PERFORMANCES, WEIGHTS
-from tests.original import CHANGES, CND, EPOCHS, RESULTS, TEST_ACCURACY, TRAIN, attributes, write
+from tests.original import CHANGES, CND, EPOCHS, RESULTS, TEST_ACCURACY, TRAIN, attributes, pickled, write
 
 
 @pytest.fixture
@@ -135,6 +135,7 @@ def test_without_cnd_there_is_one_run_without_it(place, target, how):
     [
         (["PMF", "Gaussian", "KDE", "KNN"], ["histogram", "gaussian", "kernel", "neighbours"]),
         (["histogram", "normal", "Kernel", "k-nearest neighbours"], ["histogram", "gaussian", "kernel", "neighbours"]),
+        (["PMF", "GL", "Kernel density", "nearest neighbor"], ["histogram", "gaussian", "kernel", "neighbours"]),
     ],
 )
 def test_estimators_by_their_other_names(place, target, names, ours):
@@ -183,11 +184,22 @@ def test_signals_that_were_recorded_are_criteria(imported):
         ({"dataset": "NEWS"}, ("news", "symmetric", 0.4, 100, 4)),
         ({"dataset": "TinyImagenet", "num_classes": 200}, ("tiny_imagenet", "symmetric", 0.4, 10, 5)),
         ({"dataset": "FashionMNIST"}, ("fashion_mnist", "symmetric", 0.4, 10, 5)),
+        ({"dataset": "CIFAR100", "noise_type": "worse_label"}, ("cifar100", "noisy_label", 0, 10, 5)),
+        ({"dataset": "CIFAR100", "noise_type": "random_label2"}, ("cifar100", "noisy_label", 0, 10, 5)),
     ],
 )
 def test_datasets_and_noise_by_our_names(imported, arguments, told):
     run = imported(arguments=arguments)
     assert run.loc[0, ["dataset", "noise", "noise_rate", "patience", "window"]].tolist() == list(told)
+
+
+def test_human_labels_under_the_name_of_another_dataset_are_told(place, target):
+    run, _ = convert_one(place(arguments={"dataset": "CIFAR100", "noise_type": "aggre_label"}), target)
+    told = "noise_type aggre_label read as noisy_label, the human labels of cifar100"
+    assert told in run.notes
+    assert told in (run.folder / LOG).read_text()
+    run, _ = convert_one(place(arguments={"dataset": "CIFAR100", "noise_type": "noisy_label"}), target)
+    assert not any("read as" in note for note in run.notes)
 
 
 def test_a_network_that_is_not_known_here_keeps_its_name(imported):
@@ -202,13 +214,21 @@ def test_a_network_that_is_not_known_here_keeps_its_name(imported):
         ({"dataset": "CIFAR11"}, "dataset='CIFAR11': must be one of digits, news"),
         ({"dataset": 10}, "dataset=10: must be text"),
         ({"seed": ...}, "lacks seed"),
+        ({"lr": 10**400}, "lr=.*: must be a finite number above 0"),
         ({"lr": "0.01"}, "lr='0.01': must be a finite number above 0, not text"),
         ({"epochs": 0}, "epochs=0: must be an integer of at least 1"),
         ({"epochs": True}, "epochs=True: must be"),
         ({"batch_size": 1.5}, "batch_size=1.5: must be an integer"),
         ({"network": "--"}, "network='--': must be the name of a network"),
         ({"noise_type": "worse"}, "noise_type='worse': must be one of label_noise, .*did you mean 'worse_label'"),
-        ({"noise_type": "noisy_label"}, "noise_type='noisy_label': must be used with dataset='cifar100', not"),
+        (
+            {"noise_type": "noisy_label"},
+            "noise_type='noisy_label': must be used with dataset='cifar100', not 'CIFAR10'",
+        ),
+        (
+            {"dataset": "MNIST", "noise_type": "worse_label"},
+            "noise_type='worse_label': must be used with dataset='cifar10', not 'MNIST'",
+        ),
         ({"symmetric_label_noise_ratio": 40}, r"symmetric_label_noise_ratio=40.0: must be a number in \[0, 1\)"),
         ({"corrupted_samples": None}, "corrupted_samples: must be a list of integers"),
         ({"corrupted_samples": [1, 1.5]}, "corrupted_samples: must be a list of integers"),
@@ -289,6 +309,25 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not(place, target, tmp_path
         convert_one(folder, target)
     assert not (tmp_path / "ran").exists()
     assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [pickled()[:-1], pickled()[:100], b"", b"\xff", b"N."])
+def test_a_damaged_pickle_is_named_in_one_line(place, target, content):
+    folder = place(content=content)
+    with pytest.raises(
+        ParameterError, match=f"^{folder / RESULTS}: must (be a whole pickle|hold an instance)"
+    ) as caught:
+        convert_one(folder, target)
+    assert str(caught.value).isprintable()
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickles_of_every_protocol_are_the_same_run(place, target, protocol):
+    first = convert_one(place("one"), target)
+    again = convert_one(place("other", content=pickled(protocol=protocol)), target)
+    assert [run.folder for run in again] == [run.folder for run in first]
+    assert not any(run.new for run in again)
 
 
 def test_names_in_the_files_cannot_write_to_the_terminal(place, target):
@@ -415,6 +454,28 @@ def test_a_folder_of_many_imports_all_but_the_bad_ones(place, target, tmp_path, 
     told = capsys.readouterr()
     assert told.out.count("is there cifar10-") == 4
     assert told.err.splitlines() == [f"error: {failure}" for failure in outcome.failures.values()]
+
+
+def test_runs_on_datasets_that_are_not_known_here_are_left_out_by_name(place, target, tmp_path, capsys):
+    place("many/a")
+    unknown = place("many/b", arguments={"dataset": "Clothing1M"})
+    outcome = convert(tmp_path / "many", target)
+    assert {run.source.name for run in outcome.runs} == {"a"}
+    assert outcome.failures == {}
+    assert list(outcome.left_out) == [unknown]
+    reason = f"{unknown / ARGS}: dataset='Clothing1M': must be one of digits, news, "
+    assert outcome.left_out[unknown].startswith(reason)
+    assert main(["import", str(tmp_path / "many"), "--runs", str(target)]) == 0
+    told = capsys.readouterr()
+    assert f"left out {reason}" in told.out
+    assert told.err == ""
+    assert main(["import", str(unknown), "--runs", str(target)]) == 1  # nothing was imported
+
+
+def test_the_runs_folder_may_lie_in_the_home_folder(place, target, monkeypatch):
+    monkeypatch.setenv("HOME", str(target.parent))
+    run, _ = convert_one(place(), "~/runs")
+    assert run.folder.parent == target
 
 
 def test_a_folder_that_was_imported_to_is_no_legacy_folder(place, target):

@@ -163,7 +163,7 @@ def tensor(content, size=(1,), stride=(1,), offset=0):
 def test_what_asks_for_code_is_refused_in_one_line_and_none_runs(read, tmp_path, attack, asked):
     ran = tmp_path / "ran"
     with pytest.raises(
-        ParameterError, match=rf"some.pkl: .*asks for .*{asked}.*, which is refused: must hold"
+        ParameterError, match=rf"^(holds a tensor that )?asks for .*{asked}.*, which is refused: must hold"
     ) as caught:
         read(attack(ran))
     assert str(caught.value).isprintable()
@@ -325,7 +325,7 @@ def test_a_file_that_is_larger_than_any_of_the_original_is_not_read(tmp_path):
 def test_a_file_that_is_cut_anywhere_is_named(read, protocol):
     content = pickled(protocol=protocol)
     for end in range(0, len(content), 53):
-        with pytest.raises(ParameterError, match=r"some\.pkl: "):
+        with pytest.raises(ParameterError, match=r"^must be a whole pickle, is cut or damaged"):
             read(content[:end])
 
 
