@@ -12,6 +12,7 @@ import math
 import pickle
 import pickletools
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def read_attributes(path: Path, kind: str) -> dict[str, Any]:
     try:
         _check_opcodes(content)
         reading = _Unpickler(content, kind)
-        found = reading.load()
+        with warnings.catch_warnings(action="ignore"):  # of torch, about what a damaged file says of itself
+            found = reading.load()
     except ParameterError:
         raise
     except Exception as error:  # what a damaged file makes of the stack may raise anything
@@ -71,29 +73,13 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, content: bytes, kind: str):
         super().__init__(io.BytesIO(content))
         self.instance = type("Attributes", (), {})
-        self._known: dict[str, Any] = {
-            kind: self.instance,
-            "numpy.ndarray": "numpy.ndarray",  # only ever an argument, which is not looked at
-            "numpy.dtype": _Function(_NumberType),
-            "collections.OrderedDict": _Function(lambda: {}),  # the hooks of a tensor, none
-            "torch.storage._load_from_bytes": _Function(_storage),
-            "torch._utils._rebuild_tensor_v2": _Function(_tensor),
-            "_codecs.encode": _Function(lambda text, _: text.encode("latin1")),  # bytes, in protocols 0 to 2
-        }
-        for core in ("numpy.core", "numpy._core"):
-            self._known[f"{core}.multiarray._reconstruct"] = _Function(lambda *_: _Array(0))
-            self._known[f"{core}.multiarray.scalar"] = _Function(lambda kind, content: _array(content, kind, ())[()])
-            self._known[f"{core}.numeric._frombuffer"] = _Function(_array)
-        for builtins, copyreg in (("__builtin__", "copy_reg"), ("builtins", "copyreg")):
-            self._known[f"{builtins}.object"] = "object"
-            self._known[f"{builtins}.bytes"] = _Function(lambda: b"")
-            self._known[f"{copyreg}._reconstructor"] = _Function(lambda *_: self.instance())
+        self._known = _KNOWN | {kind: self.instance}
 
     def find_class(self, module: str, name: str) -> Any:
-        asked = f"{module}.{name}"
-        if asked not in self._known:
-            raise ParameterError(f"asks for {asked[:200]!r}, which is refused: must hold {_ALLOWED}")
-        return self._known[asked]
+        known = self._known.get(f"{_FORMERLY.get(module, module)}.{name}")
+        if known is None:
+            raise ParameterError(f"asks for {f'{module}.{name}'[:200]!r}, which is refused: must hold {_ALLOWED}")
+        return known
 
 
 class _Function:
@@ -160,3 +146,26 @@ def _tensor(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tup
             f"holds a tensor of {math.prod(size)} values: must be at most the {storage.size} of its storage"
         )
     return torch.as_strided(torch.from_numpy(storage), size, stride, offset).numpy()
+
+
+_FORMERLY = {
+    "__builtin__": "builtins",
+    "copy_reg": "copyreg",
+    "numpy.core.multiarray": "numpy._core.multiarray",
+    "numpy.core.numeric": "numpy._core.numeric",
+}
+_KNOWN: dict[str, Any] = {
+    "builtins.object": "object",  # these two are only ever arguments, and not looked at
+    "numpy.ndarray": "array",
+    "numpy.dtype": _Function(_NumberType),
+    "numpy._core.multiarray._reconstruct": _Function(lambda *_: _Array(0)),
+    "numpy._core.multiarray.scalar": _Function(lambda kind, content: _array(content, kind, ())[()]),
+    "numpy._core.numeric._frombuffer": _Function(_array),
+    "torch._utils._rebuild_tensor_v2": _Function(_tensor),
+    "torch.storage._load_from_bytes": _Function(_storage),
+    "collections.OrderedDict": _Function(lambda: {}),  # the hooks of a tensor, none
+    # Instances and bytes in protocols 0 to 2.
+    "copyreg._reconstructor": _Function(lambda kind, *_: kind()),
+    "builtins.bytes": _Function(lambda: b""),
+    "_codecs.encode": _Function(lambda text, _: text.encode("latin1")),
+}

@@ -320,7 +320,7 @@ def test_a_file_that_is_larger_than_any_of_the_original_is_not_read(tmp_path):
         read_attributes(path, KIND)
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_a_file_that_is_cut_anywhere_is_named(read, protocol):
     content = pickled(protocol=protocol)
@@ -329,7 +329,7 @@ def test_a_file_that_is_cut_anywhere_is_named(read, protocol):
             read(content[:end])
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_a_damaged_file_is_read_or_named_but_never_worse(read, protocol):
     rng = random.Random(0)
