@@ -5,14 +5,11 @@ CND, so that a legacy folder becomes a run folder for each of its estimators. Wh
 `run.log` of each, with what was left out; there are no weights.
 """
 
-import hashlib
+import filecmp
 import json
-import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,30 +19,28 @@ import pandas as pd
 from lib.catalogue import CRITERIA
 from lib.checks import ParameterError
 from lib.cnd import aggregate
-from lib.legacy.arguments import Description, UnknownDataset, describe
-from lib.legacy.results import COLUMNS, read
+from lib.files import digest
+from lib.legacy import arguments, results
 from lib.parameters import ROOT, expanded
-from lib.runs.folder import ARGS, DIVERGENCE, IMPORTED, LOG, PERFORMANCES
+from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES
 
 RESULTS = "performances.pkl"
+_COLUMNS = ["record", "epoch", "train_loss", "train_accuracy", "test_accuracy"]
+_COLUMNS += ["corrupted_accuracy_given", "corrupted_accuracy_true"]  # those of every run; the others are criteria
+_LONGEST = 1000  # characters of a message
 
 
 class Imported(NamedTuple):
-    """An imported run.
+    """An imported run: its folder, the legacy folder, and whether it was not there before.
 
-    Attributes:
-        folder: the run folder.
-        source: the legacy folder.
-        new: whether it was not there before.
-        left_out: what of the legacy folder is not in it, in words.
-        notes: how the rest was understood, in words.
+    In words, `left_out` tells what of the legacy folder is not in it, and `notes` how the rest was understood.
     """
 
     folder: Path
     source: Path
     new: bool
-    left_out: tuple[str, ...]
-    notes: tuple[str, ...]
+    left_out: list[str]
+    notes: list[str]
 
 
 class Outcome(NamedTuple):
@@ -68,23 +63,20 @@ def convert(folder: Path | str, runs_folder: Path | str = "runs") -> Outcome:
     Raises ParameterError where there is no legacy folder.
     """
     outcome = Outcome([], {}, {})
-    # With results of the original, or with arguments and no results at all, which tells of a lost run.
-    found = [
-        Path(path)
-        for path, _, files in os.walk(folder)
-        if RESULTS in files or (ARGS in files and PERFORMANCES not in files)
-    ]
-    if not found:
+    for path, _, files in sorted(os.walk(folder)):
+        # With results of the original, or with arguments and no results at all, which tells of a lost run.
+        if RESULTS not in files and (ARGS not in files or PERFORMANCES in files):
+            continue
+        try:
+            outcome.runs.extend(convert_one(path, runs_folder))
+        except arguments.UnknownDataset as error:
+            outcome.left_out[Path(path)] = str(error)
+        except (ParameterError, OSError) as error:
+            outcome.failures[Path(path)] = str(error)
+    if not any(outcome):
         raise ParameterError(
             f"folder={str(folder)!r}: must be a folder with {ARGS} and {RESULTS}, or one that holds such"
         )
-    for one in sorted(found):
-        try:
-            outcome.runs.extend(convert_one(one, runs_folder))
-        except UnknownDataset as error:
-            outcome.left_out[one] = str(error)
-        except (ParameterError, OSError) as error:
-            outcome.failures[one] = str(error)
     return outcome
 
 
@@ -95,104 +87,75 @@ def convert_one(folder: Path | str, runs_folder: Path | str = "runs") -> list[Im
         folder: holds `args.json` and `performances.pkl`.
         runs_folder: as for `convert`.
 
-    Raises:
-        ParameterError: for files that are damaged, do not fit each other, or ask for code; it names file and field.
-        UnknownDataset: for a dataset that is not known here.
-        FileExistsError: where a run folder of that name holds another run.
-        OSError: for files that cannot be read or written.
+    Raises ParameterError, which names file and field, for files that are damaged, do not fit each other, or ask for
+    code; UnknownDataset for a dataset that is not known here; FileExistsError where a run folder of that name holds
+    another run; OSError for files that cannot be read or written.
     """
-    source, root = Path(folder), ROOT / expanded("runs_folder", str(runs_folder))
-    with _named(source / ARGS) as path:
-        description = describe(path)
-    with _named(source / RESULTS) as path:
-        results = read(path, description)
-    left_out = tuple(map(_printable, description.left_out + results.left_out))
-    notes = tuple(description.notes + results.notes)
-    log = [f"imported {description.parameters['epochs']} records from {source.resolve()}"]
-    log += [*(f"left out: {text}" for text in left_out), *notes]
+    root, path = ROOT / expanded("runs_folder", str(runs_folder)), Path(folder) / ARGS
+    try:
+        told = arguments.read(path)
+        path = Path(folder) / RESULTS
+        series, divergences = results.read(path, told)
+    except ParameterError as error:
+        raise type(error)(_printable(f"{path}: {error}")) from error
+    left_out = [_printable(text) for text in told.left_out]
+    told.about["parameters"]["runs_folder"] = str(runs_folder)
+    log = [f"imported {told.about['parameters']['epochs']} records from {path.parent.resolve()}"]
+    log += [*(f"left out: {text}" for text in left_out), *told.notes]
     root.mkdir(parents=True, exist_ok=True)
     # Made aside and renamed, so that a run folder is there as a whole or not at all.
     with tempfile.TemporaryDirectory(prefix=".import-", dir=root) as scratch:
         runs = []
-        for estimator, bits in results.divergences.items() or [("", None)]:
-            about = _about(description, {*results.series, *(["cnd"] if estimator else [])}, estimator)
-            about["parameters"]["runs_folder"] = str(runs_folder)
-            about["environment"][IMPORTED] = str(source.resolve())
-            _write(Path(scratch) / about["name"], about, results.series, bits, log)
-            target = root / about["name"]
-            runs.append(Imported(target, source, _is_new(Path(scratch) / target.name, target), left_out, notes))
+        for estimator, bits in divergences.items() or [(None, None)]:
+            made = _write(Path(scratch), told, series, estimator, bits)
+            (made / LOG).write_text("".join(f"INFO {line}\n" for line in log))
+            runs.append(Imported(root / made.name, path.parent, _is_new(made, root / made.name), left_out, told.notes))
         for run in runs:
             if run.new:
                 (Path(scratch) / run.folder.name).rename(run.folder)
     return runs
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[Path]:
-    """A file that errors name."""
-    try:
-        yield path
-    except ParameterError as error:
-        raise type(error)(f"{path}: {error}") from error
-
-
-def _about(description: Description, signals: set[str], estimator: str) -> dict[str, Any]:
-    """The content of `args.json`; without an estimator of CND, of a run without CND."""
-    parameters = description.parameters | {
-        "criteria": [name for name in CRITERIA if name in signals],
-        "cnd_stored_layers": ["all"] if estimator else [],
-    }
+def _write(
+    parent: Path, told: arguments.Arguments, series: dict[str, np.ndarray], estimator: str | None, bits: Any
+) -> Path:
+    """Write the run folder of an estimator of CND, whose divergences are given; of a run without CND where none is."""
+    parameters, layers = dict(told.about["parameters"]), told.about["layers"]
     if estimator:
-        parameters["cnd_estimator"] = estimator
-    digest = hashlib.sha256(json.dumps([description.given, estimator or None], sort_keys=True).encode()).hexdigest()[:8]
+        parameters |= {"cnd_estimator": estimator, "cnd_stored_layers": ["all"]}
+        last = bits[:, -list(layers.values())[-1] :]
+        cnd = [np.nan if np.isnan(row).any() else aggregate(row, parameters["cnd_quantile"]) for row in last]
+        series = series | {"cnd": np.array(cnd)}
+    parameters["criteria"] = [name for name in CRITERIA if name in series]
     rate = f"{parameters['noise_rate']:g}" if parameters["noise_rate"] else ""
     network = re.sub(r"\W+", "_", parameters["network"])
-    return {
-        "name": f"{parameters['dataset']}-{parameters['noise']}{rate}-{network}-seed{parameters['seed']}-{digest}",
-        "environment": dict.fromkeys(("python", "torch", "numpy", "commit", "device")),
-        "parameters": parameters,
-        "data": {
-            "source": f"{parameters['dataset']}, imported from results of the described original",
-            "classes": [str(label) for label in range(description.num_classes)],
-            "train_samples": description.train_samples,
-            "test_samples": None,
-            "realised_noise_rate": description.realised_noise_rate,
-        },
-        "layers": description.layers if estimator else {},
-        "own": {},
-    }
-
-
-def _write(
-    folder: Path, about: dict[str, Any], series: dict[str, np.ndarray], bits: np.ndarray | None, log: list[str]
-) -> None:
-    """Write a run folder; bits, float32, shape (epochs, neurons of all layers), are its CND."""
+    version = digest(json.dumps([told.given, estimator], sort_keys=True).encode())
+    name = f"{parameters['dataset']}-{parameters['noise']}{rate}-{network}-seed{parameters['seed']}-{version}"
+    about = {"name": name, **told.about, "parameters": parameters, "layers": layers if estimator else {}}
+    folder = parent / name
     folder.mkdir()
-    epochs, signals = range(1, about["parameters"]["epochs"] + 1), series
-    if bits is not None:
-        np.save(folder / DIVERGENCE, bits)
-        last, quantile = list(about["layers"].values())[-1], about["parameters"]["cnd_quantile"]
-        cnd = [math.nan if np.isnan(row).any() else aggregate(row, quantile) for row in bits[:, -last:]]
-        signals = series | {"cnd": np.array(cnd)}
-    columns = {name: signals.get(name, math.nan) for name in (*COLUMNS, *about["parameters"]["criteria"])}
-    table = pd.DataFrame({"record": epochs, "epoch": map(float, epochs), **columns})
-    table.to_csv(folder / PERFORMANCES, index=False, na_rep="nan")
-    (folder / LOG).write_text("".join(f"INFO {line}\n" for line in log))
     (folder / ARGS).write_text(json.dumps(about, indent=2) + "\n")
-
-
-def _printable(text: str) -> str:
-    """A text with names from the files in it, without anything that a terminal would obey."""
-    return text if text.isprintable() else ascii(text)[1:-1]
+    epochs = np.arange(1, parameters["epochs"] + 1)
+    table = pd.DataFrame({"record": epochs, "epoch": epochs.astype(float), **series})
+    table = table.reindex(columns=[*_COLUMNS, *parameters["criteria"]])
+    table.to_csv(folder / PERFORMANCES, index=False, na_rep="nan")
+    if estimator:
+        np.save(folder / DIVERGENCE, bits)
+    return folder
 
 
 def _is_new(made: Path, target: Path) -> bool:
     """Whether nothing is at the target yet; False where the same run is. Raises FileExistsError for another one."""
-    if target.exists() and _records(made) != _records(target):
+    if not target.exists():
+        return True
+    written = [name for name in (PERFORMANCES, DIVERGENCE) if (made / name).exists()]
+    same, *_ = filecmp.cmpfiles(made, target, written, shallow=False)
+    if same != written or not (target / ARGS).exists():
         raise FileExistsError(f"{target}: holds another run; remove it, or name another runs folder")
-    return not target.exists()
+    return False
 
 
-def _records(folder: Path) -> list[bytes | None]:
-    files = (folder / PERFORMANCES, folder / DIVERGENCE)
-    return [(folder / ARGS).exists(), *(path.read_bytes() if path.exists() else None for path in files)]
+def _printable(text: str) -> str:
+    """A text with names from the files in it, short, in one line, without anything that a terminal would obey."""
+    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return text if text.isprintable() else ascii(text)[1:-1]
