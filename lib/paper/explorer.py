@@ -14,10 +14,11 @@ import pandas as pd
 
 from lib.criteria import LABELS, SETTING
 from lib.paper.explorer_figure import Plot
-from lib.paper.exploring import Outcome, Recorded, Settings, comparable
+from lib.paper.exploring import comparable
 from lib.parameters import ROOT
 from lib.runs import table as runs
 from lib.study.naming import noise_name
+from lib.study.restop import FinishedRun, Outcome, Settings
 
 _WIDEST = 30  # records of a window; a slider to all 200 of a run could not be set to 5
 _COLUMNS = ["run", *SETTING, "seed", "criterion", "record", "epoch", "spent", "spent_epochs", "test_accuracy"]
@@ -48,9 +49,9 @@ class Explorer(widgets.VBox):
             warnings.simplefilter("ignore")  # `skipped` tells
             table = runs.load(folder)
         self.skipped: dict[str, str] = table.attrs["skipped"]
-        self.settings, self.chosen, self.outcomes = Settings(), list[Recorded](), list[Outcome]()
+        self.settings, self.chosen, self.outcomes = Settings(), list[FinishedRun](), list[Outcome]()
         self.text, self.image = widgets.HTML(), widgets.Image(format="png", layout={"max_width": "100%"})
-        self._groups, self._dpi, self._held = comparable(table, ROOT / folder), dpi, 0
+        self._groups, self._dpi, self._held = comparable(table, folder), dpi, 0
         if not self._groups:
             self.text.value = escape(f"No finished run in {ROOT / folder}: run `make demo` first.{self._left_out}")
             super().__init__([self.text])
@@ -155,8 +156,7 @@ class Explorer(widgets.VBox):
 
     def draw(self) -> None:
         """Draw the figure anew."""
-        self._plot.show(self.chosen, self.outcomes, self.settings)
-        self.image.value = self._plot.png()
+        self.image.value = self._plot.png(self.chosen, self.outcomes, self.settings)
 
     def _told(self) -> str:
         """Two lines of HTML: the numbers, and what was stopped and what not."""
@@ -171,7 +171,7 @@ class Explorer(widgets.VBox):
             return f"<b>No runs chosen</b><br>{escape(self._left_out)}"
         if not found:
             return f"<b>No stop</b><br>{below}"
-        late = np.array([outcome.late for _, outcome in found])
+        late = np.array([outcome.record - run.oracle for run, outcome in found])
         numbers = [(outcome.gap, run.gap(run.records), outcome.spent, run.records) for run, outcome in found]
         gap, without, spent, records = np.mean(numbers, axis=0)
         return (
@@ -189,7 +189,7 @@ def _control(kind: type[widgets.Widget], name: str, width: str = "270px", name_w
     return kind(description=name, layout={"width": width}, style={"description_width": name_width}, **options)
 
 
-def _row(run: Recorded, outcome: Outcome, criterion: str) -> list:
+def _row(run: FinishedRun, outcome: Outcome, criterion: str) -> list:
     """A row of the table, in the order of its columns."""
     row = [run.parameters[name] for name in ("run", *SETTING, "seed")] + [criterion]
     best = run.test_accuracy[run.oracle - 1]

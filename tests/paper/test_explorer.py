@@ -15,10 +15,11 @@ from lib.grid.execution import execute
 from lib.grid.tasks import NOTEBOOKS
 from lib.paper.explorer import Explorer
 from lib.paper.explorer_figure import Plot
-from lib.paper.exploring import Recorded, Settings, comparable
+from lib.paper.exploring import comparable
 from lib.runs import load
 from lib.runs.folder import ARGS, DIVERGENCE
 from lib.stopping import smooth
+from lib.study.restop import FinishedRun, Settings
 from tests.benchmarks.exploring import make
 
 NEURONS, RECORDS = 9, 40
@@ -277,13 +278,14 @@ def test_unfinished_runs_are_left_out_and_told(folder):
     assert "Left out, as `skipped` tells: 1 unfinished or broken." in explorer.text.value
 
 
-def test_studies_are_named_by_what_sets_them_apart(folder):
+def test_studies_are_named_as_in_tables_and_figures(folder):
     edit(next(folder.glob("*symmetric0.2*seed0*")), cnd_bins=80, learning_rate=0.5)
     edit(next(folder.glob("*symmetric0.4*seed0*")), learning_rate=0.5)
     explorer = Explorer(folder)
-    assert explorer.study.options == ("digits", "digits, cnd_bins=80", "digits, learning_rate=0.5")
+    faster = "Digits (learning rate 0.5)"
+    assert explorer.study.options == ("Digits (learning rate 0.1)", faster, f"{faster}, CND bins 80")
     assert len(explorer.chosen) == 6
-    explorer.study.value = "digits, cnd_bins=80"
+    explorer.study.value = f"{faster}, CND bins 80"
     assert explorer.table["noise_rate"].tolist() == [0.2]
 
 
@@ -294,16 +296,13 @@ def test_runs_of_different_lengths_share_a_figure():
     runs = []
     for seed, records in enumerate((5, 50)):
         columns = {name: np.linspace(0, 1, records) for name in ("epoch", "test_accuracy", "cnd")}
-        runs.append(Recorded(Path(), parameters | {"seed": seed}, columns))
+        runs.append(FinishedRun(Path(), parameters | {"seed": seed}, columns))
         runs[-1].layers = {"4": NEURONS}
     plot = Plot([("pair", 0.4)], 100)
     settings = Settings(window=9, layer="4")
     outcomes = [run.stopped(settings) for run in runs]
     assert [outcome.record for outcome in outcomes] == [None, 50]
-    plot.show(runs[:1], outcomes[:1], settings)
-    without = plot.png()
-    plot.show(runs, outcomes, settings)
-    assert plot.png() != without
+    assert plot.png(runs, outcomes, settings) != plot.png(runs[:1], outcomes[:1], settings)
 
 
 def test_the_image_holds_the_pixels_of_the_canvas(explorer):
