@@ -12,12 +12,12 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 
-from lib.criteria import LABELS, SETTING
+from lib.catalogue import LABELS, noise_title
+from lib.criteria import SETTING
 from lib.paper.explorer_figure import Plot
 from lib.paper.exploring import comparable
 from lib.parameters import ROOT
 from lib.runs import table as runs
-from lib.study.naming import noise_name
 from lib.study.restop import FinishedRun, Outcome, Settings
 
 _WIDEST = 30  # records of a window; a slider to all 200 of a run could not be set to 5
@@ -108,7 +108,7 @@ class Explorer(widgets.VBox):
         group, criterion = self._groups[self.study.value], self.criterion.value
         self._plot = Plot(group.noises, self._dpi)
         with self.together():
-            self.noises.options = [(noise_name(*noise), noise) for noise in group.noises]
+            self.noises.options = [(noise_title(*noise), noise) for noise in group.noises]
             self.noises.value = group.noises
             self.seeds.options = self.seeds.value = group.seeds
             self.criterion.options = [(LABELS[name], name) for name in group.criteria]

@@ -11,13 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from lib.criteria import CRITERIA, LABELS
-from lib.paper.exploring import Noise, noise_of
-from lib.study.naming import noise_name
+from lib.catalogue import CRITERIA, LABELS, NOISES, Noise, noise_title
+from lib.paper.exploring import KindAndRate, noise_of
 from lib.study.restop import FinishedRun, Outcome, Settings
 
-_MAPS = {"none": "Greys", "symmetric": "Blues", "pair": "Oranges", "instance": "Greens"}
-_OTHERS = "Purples"  # human labels
 _SIZE = (10.5, 4.4)  # inches: with the controls above it, what a laptop shows of a cell's output without scrolling
 _STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "0.9"}
 _STYLE |= {"axes.axisbelow": True, "axes.titlesize": 9, "axes.titlelocation": "right", "axes.titley": 1.02}
@@ -32,7 +29,7 @@ class Plot:
         dpi: pixels an inch.
     """
 
-    def __init__(self, noises: Sequence[Noise], dpi: int):
+    def __init__(self, noises: Sequence[KindAndRate], dpi: int):
         self._colours = _colours(noises)
         self._seen: dict[Axes, tuple] = {}
         figure = Figure(figsize=_SIZE, dpi=dpi)
@@ -105,7 +102,7 @@ class Plot:
         axis.scatter(means["stopped"], means.index, 300, "k", marker="|", linewidths=2.5, zorder=5)
         axis.set_xlim(self._grown(axis, drawn, [[0, 1], gaps["stopped"], means["end"]]))
         axis.set_ylim(max(1, len(noises)) - 0.5, -0.5)
-        axis.set_yticks(range(len(noises)), [noise_name(*noise) for noise in noises])
+        axis.set_yticks(range(len(noises)), [noise_title(*noise) for noise in noises])
         for text, colour in zip(axis.get_yticklabels(), colours, strict=True):
             text.set(color=colour, fontsize=10 if len(noises) < 15 else 8)
 
@@ -136,18 +133,14 @@ def _at_stops(outcomes: list[Outcome], series: list[np.ndarray]) -> list[tuple[f
     ]
 
 
-def _colours(noises: Sequence[Noise]) -> dict[Noise, tuple]:
+def _colours(noises: Sequence[KindAndRate]) -> dict[KindAndRate, tuple]:
     """A hue a kind of noise, darker for a higher rate."""
-    groups: dict[str, list[Noise]] = {}
-    for noise in noises:
-        groups.setdefault(_MAPS.get(noise[0], _OTHERS), []).append(noise)
-    depths = {name: np.linspace(0.5, 0.95, len(group)) if len(group) > 1 else [0.7] for name, group in groups.items()}
-    found = {
-        noise: mpl.colormaps[name](depth)
-        for name, group in groups.items()
-        for noise, depth in zip(group, depths[name], strict=True)
-    }
-    return {noise: found[noise] for noise in noises}
+    maps = [NOISES[kind].colours if kind in NOISES else Noise.colours for kind, _ in noises]
+    found = {}
+    for place, (noise, name) in enumerate(zip(noises, maps, strict=True)):
+        count, before = maps.count(name), maps[:place].count(name)
+        found[noise] = mpl.colormaps[name](0.5 + 0.45 * before / (count - 1) if count > 1 else 0.7)
+    return found
 
 
 def _finite(series: Iterable) -> np.ndarray:

@@ -7,17 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.criteria import CRITERIA
-from lib.study.naming import noise_order, parameter_name
+from lib.catalogue import CRITERIA, noise_place
+from lib.parameters import REPLAYED, parameter_label
 from lib.study.restop import FinishedRun, Settings, finished_runs
 from lib.study.studies import studies
 
-# What another value would have given follows from a finished run.
-_REPLAYED = ["criteria", "window", "patience", "cnd_estimator", "cnd_aggregation", "cnd_quantile", "cnd_layer"]
-_REPLAYED += ["cnd_stored_layers"]
-
-Noise = tuple[str, float]
-"""Its kind and rate."""
+KindAndRate = tuple[str, float]
+"""Of noise."""
 
 
 class Comparable:
@@ -30,7 +26,7 @@ class Comparable:
 
     def __init__(self, runs: list[FinishedRun]):
         self.runs = runs
-        self.noises = sorted({noise_of(run) for run in runs}, key=lambda noise: (noise_order(noise[0]), *noise))
+        self.noises = sorted({noise_of(run) for run in runs}, key=lambda noise: (noise_place(noise[0]), *noise))
         self.seeds = sorted({run.seed for run in runs})
         self.criteria = [name for name in CRITERIA if any(name in run.criteria for run in runs)]
         self._with_cnd = [run for run in runs if "cnd" in run.criteria]
@@ -52,13 +48,13 @@ class Comparable:
         """The settings that most runs were recorded with."""
         return Counter(run.own for run in self._with_cnd or self.runs).most_common(1)[0][0]
 
-    def choose(self, settings: Settings, noises: Collection[Noise], seeds: Collection[int]) -> list[FinishedRun]:
+    def choose(self, settings: Settings, noises: Collection[KindAndRate], seeds: Collection[int]) -> list[FinishedRun]:
         """The runs of these noises and seeds that can be compared, by noise and seed.
 
         For CND they are those of the estimator. A training that was recorded more than once is there once, by the run
         that holds most of what the settings ask for.
         """
-        chosen: dict[tuple[Noise, int], FinishedRun] = {}
+        chosen: dict[tuple[KindAndRate, int], FinishedRun] = {}
         for run in sorted(self.runs, key=lambda run: (settings.layer in run.layers, len(run.layers))):
             noise, seed = noise_of(run), run.seed
             other = settings.criterion == "cnd" and run.own.estimator != settings.estimator
@@ -68,7 +64,7 @@ class Comparable:
         return [chosen[noise, seed] for noise in self.noises for seed in self.seeds if (noise, seed) in chosen]
 
 
-def noise_of(run: FinishedRun) -> Noise:
+def noise_of(run: FinishedRun) -> KindAndRate:
     """The noise of a run."""
     return run.parameters["noise"], run.parameters["noise_rate"]
 
@@ -85,8 +81,8 @@ def comparable(table: pd.DataFrame, folder: Path | str) -> dict[str, Comparable]
     runs = {run.parameters["run"]: run for run in finished_runs(table, folder) if run.criteria}
     told = pd.DataFrame([run.parameters for run in runs.values()])
     found = {}
-    for study in studies(told.assign(**dict.fromkeys(_REPLAYED, ""))):
+    for study in studies(told.assign(**dict.fromkeys(REPLAYED, ""))):
         for changed, alike in [({}, study.runs), *((variant.changed, variant.runs) for variant in study.variants)]:
-            changes = [f"{parameter_name(name)} {value}".replace("_", " ") for name, value in changed.items()]
+            changes = [f"{parameter_label(name)} {value}".replace("_", " ") for name, value in changed.items()]
             found[", ".join([study.title, *changes])] = Comparable([runs[name] for name in alike["run"]])
     return found

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lib.catalogue import CRITERIA
 from lib.checks import ParameterError, check_choice
-from lib.criteria import CRITERIA
 from lib.parameters import ROOT
 from lib.runs.folder import DIVERGENCE, divergence_by_layer, layers_of
 from lib.stopping import select_record, smooth
@@ -28,7 +28,7 @@ class Settings:
     """How runs are stopped.
 
     Attributes:
-        criterion: as in `lib.criteria.CRITERIA`.
+        criterion: as in `lib.catalogue.CRITERIA`.
         window: records in the trailing mean, at least 1.
         patience: records in a row without improvement, at least 1.
         quantile: of CND over the neurons, in [0, 1]; None: their mean.
