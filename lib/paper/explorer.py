@@ -1,10 +1,10 @@
 """The explorer of finished runs: controls, and a figure that follows them at once; see `notebooks/explorer.ipynb`."""
 
-import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lib.catalogue import LABELS, noise_title
-from lib.criteria import SETTING
+from lib.criteria import SETTING, row_of_stop
 from lib.paper.explorer_figure import Plot
 from lib.paper.exploring import comparable
 from lib.parameters import ROOT
@@ -69,8 +69,12 @@ class Explorer(widgets.VBox):
     @property
     def table(self) -> pd.DataFrame:
         """Where the settings of now stop each chosen run: a row a run, with the columns of `lib.criteria.stops`."""
-        rows = zip(self.chosen, self.outcomes, strict=True)
-        return pd.DataFrame([_row(run, outcome, self.settings.criterion) for run, outcome in rows], columns=_COLUMNS)
+        rows = []
+        for run, outcome in zip(self.chosen, self.outcomes, strict=True):
+            about = {name: run.parameters[name] for name in ("run", *SETTING, "seed")}
+            stop = row_of_stop(run.epoch, run.test_accuracy, outcome.record, outcome.spent, outcome.reason)
+            rows.append(about | {"criterion": self.settings.criterion} | stop)
+        return pd.DataFrame(rows, columns=_COLUMNS)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -99,9 +103,8 @@ class Explorer(widgets.VBox):
         )
         self.study.observe(self._study_changed, "value")
         self.reset.on_click(self._reset)
-        for control in (self.noises, self.seeds, self.criterion, self.layer, self.estimator):
-            control.observe(self._update, "value")
-        for control in (self.mean, self.quantile, self.window, self.patience):
+        chosen = (self.noises, self.seeds, self.criterion, self.layer, self.estimator)
+        for control in (*chosen, self.mean, self.quantile, self.window, self.patience):
             control.observe(self._update, "value")
 
     def _study_changed(self, _change=None) -> None:
@@ -119,8 +122,8 @@ class Explorer(widgets.VBox):
             self.window.max = max(min(longest, _WIDEST), group.own.window)
             self.patience.max = max(longest, group.own.patience)
             self._reset()
-        for run in self.chosen:
-            run.prepare(self.settings.layer)
+        for run in self.chosen:  # divergences are read now, so that the first move is as fast as the next
+            run.stopped(replace(group.own, quantile=0.5 if group.own.quantile is None else None))
 
     def _reset(self, _button=None) -> None:
         """Set what a run is recorded with as most of the runs have it."""
@@ -187,14 +190,3 @@ class Explorer(widgets.VBox):
 
 def _control(kind: type[widgets.Widget], name: str, width: str = "270px", name_width: str = "70px", **options):
     return kind(description=name, layout={"width": width}, style={"description_width": name_width}, **options)
-
-
-def _row(run: FinishedRun, outcome: Outcome, criterion: str) -> list:
-    """A row of the table, in the order of its columns."""
-    row = [run.parameters[name] for name in ("run", *SETTING, "seed")] + [criterion]
-    best = run.test_accuracy[run.oracle - 1]
-    if not outcome.record:
-        return [*row, *[math.nan] * 5, best, math.nan, math.nan, outcome.reason]
-    kept, spent = outcome.record - 1, outcome.spent - 1
-    row += [outcome.record, run.epoch[kept], outcome.spent, run.epoch[spent], run.test_accuracy[kept]]
-    return [*row, best, outcome.gap, run.epoch[kept] - run.epoch[run.oracle - 1], ""]

@@ -12,7 +12,6 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from lib.catalogue import CRITERIA, LABELS, NOISES, Noise, noise_title
-from lib.paper.exploring import KindAndRate, noise_of
 from lib.study.restop import FinishedRun, Outcome, Settings
 
 _SIZE = (10.5, 4.4)  # inches: with the controls above it, what a laptop shows of a cell's output without scrolling
@@ -29,7 +28,7 @@ class Plot:
         dpi: pixels an inch.
     """
 
-    def __init__(self, noises: Sequence[KindAndRate], dpi: int):
+    def __init__(self, noises: Sequence[tuple[str, float]], dpi: int):
         self._colours = _colours(noises)
         self._seen: dict[Axes, tuple] = {}
         figure = Figure(figsize=_SIZE, dpi=dpi)
@@ -56,9 +55,9 @@ class Plot:
         for axis in (self._signal, self._accuracy, self._gaps):
             for artist in list(axis.collections):
                 artist.remove()
-        self._colour = [self._colours[noise_of(run)] for run in runs]
+        self._colour = [self._colours[run.noise] for run in runs]
         self._thin = min(1.0, (_CROWD / max(1, len(runs))) ** 0.5)
-        drawn = tuple((*noise_of(run), run.seed) for run in runs)
+        drawn = tuple((*run.noise, run.seed) for run in runs)
         self._draw_signals(outcomes, settings, drawn)
         self._draw_accuracies(runs, outcomes)
         self._draw_gaps(runs, outcomes, drawn)
@@ -91,12 +90,12 @@ class Plot:
 
     def _draw_gaps(self, runs: list[FinishedRun], outcomes: list[Outcome], drawn: tuple) -> None:
         axis, seeds = self._gaps, sorted({run.seed for run in runs})
-        noises = [noise for noise in self._colours if noise in set(map(noise_of, runs))]
+        noises = [noise for noise in self._colours if noise in {run.noise for run in runs}]
         spread = np.linspace(-0.25, 0.25, len(seeds)) if len(seeds) > 1 else [0]
-        heights = [noises.index(noise_of(run)) + spread[seeds.index(run.seed)] for run in runs]
+        heights = [noises.index(run.noise) + spread[seeds.index(run.seed)] for run in runs]
         gaps = pd.DataFrame({"stopped": [o.gap for o in outcomes], "end": [run.gap(run.records) for run in runs]})
         self._dots(axis, list(zip(gaps["stopped"], heights, strict=True)), 40)
-        means = gaps.groupby([noises.index(noise_of(run)) for run in runs]).mean()
+        means = gaps.groupby([noises.index(run.noise) for run in runs]).mean()
         colours = [self._colours[noise] for noise in noises]
         axis.scatter(means["end"], means.index, 30, marker="D", facecolors="none", edgecolors=colours, linewidths=1.2)
         axis.scatter(means["stopped"], means.index, 300, "k", marker="|", linewidths=2.5, zorder=5)
@@ -133,7 +132,7 @@ def _at_stops(outcomes: list[Outcome], series: list[np.ndarray]) -> list[tuple[f
     ]
 
 
-def _colours(noises: Sequence[KindAndRate]) -> dict[KindAndRate, tuple]:
+def _colours(noises: Sequence[tuple[str, float]]) -> dict[tuple[str, float], tuple]:
     """A hue a kind of noise, darker for a higher rate."""
     maps = [NOISES[kind].colours if kind in NOISES else Noise.colours for kind, _ in noises]
     found = {}

@@ -12,21 +12,19 @@ from lib.parameters import REPLAYED, parameter_label
 from lib.study.restop import FinishedRun, Settings, finished_runs
 from lib.study.studies import studies
 
-KindAndRate = tuple[str, float]
-"""Of noise."""
-
 
 class Comparable:
     """Runs of one training, measured alike, under several noises and seeds.
 
     Attributes:
         runs: all of them.
-        noises, seeds, criteria: those that are there, in order.
+        noises: kind and rate of each.
+        seeds, criteria: those that are there, in order.
     """
 
     def __init__(self, runs: list[FinishedRun]):
         self.runs = runs
-        self.noises = sorted({noise_of(run) for run in runs}, key=lambda noise: (noise_place(noise[0]), *noise))
+        self.noises = sorted({run.noise for run in runs}, key=lambda noise: (noise_place(noise[0]), *noise))
         self.seeds = sorted({run.seed for run in runs})
         self.criteria = [name for name in CRITERIA if any(name in run.criteria for run in runs)]
         self._with_cnd = [run for run in runs if "cnd" in run.criteria]
@@ -48,25 +46,21 @@ class Comparable:
         """The settings that most runs were recorded with."""
         return Counter(run.own for run in self._with_cnd or self.runs).most_common(1)[0][0]
 
-    def choose(self, settings: Settings, noises: Collection[KindAndRate], seeds: Collection[int]) -> list[FinishedRun]:
+    def choose(
+        self, settings: Settings, noises: Collection[tuple[str, float]], seeds: Collection[int]
+    ) -> list[FinishedRun]:
         """The runs of these noises and seeds that can be compared, by noise and seed.
 
         For CND they are those of the estimator. A training that was recorded more than once is there once, by the run
         that holds most of what the settings ask for.
         """
-        chosen: dict[tuple[KindAndRate, int], FinishedRun] = {}
+        chosen: dict[tuple, FinishedRun] = {}
         for run in sorted(self.runs, key=lambda run: (settings.layer in run.layers, len(run.layers))):
-            noise, seed = noise_of(run), run.seed
             other = settings.criterion == "cnd" and run.own.estimator != settings.estimator
-            told = settings.criterion in run.criteria or (noise, seed) not in chosen
-            if told and noise in noises and seed in seeds and not other:
-                chosen[noise, seed] = run
+            told = settings.criterion in run.criteria or (run.noise, run.seed) not in chosen
+            if told and run.noise in noises and run.seed in seeds and not other:
+                chosen[run.noise, run.seed] = run
         return [chosen[noise, seed] for noise in self.noises for seed in self.seeds if (noise, seed) in chosen]
-
-
-def noise_of(run: FinishedRun) -> KindAndRate:
-    """The noise of a run."""
-    return run.parameters["noise"], run.parameters["noise_rate"]
 
 
 def comparable(table: pd.DataFrame, folder: Path | str) -> dict[str, Comparable]:

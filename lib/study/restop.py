@@ -5,7 +5,6 @@ CND of any stored layer and any quantile follows from the divergences of all neu
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 
 from lib.catalogue import CRITERIA
 from lib.checks import ParameterError, check_choice
+from lib.criteria import gap, oracle
 from lib.parameters import ROOT
 from lib.runs.folder import DIVERGENCE, divergence_by_layer, layers_of
 from lib.stopping import select_record, smooth
@@ -83,12 +83,20 @@ class FinishedRun:
         folder: of the run.
         parameters: every parameter, as in a row of `lib.runs.load`.
         columns: epoch, test accuracy and criteria at each record, shape (n,).
+
+    Attributes:
+        noise: its kind and rate.
+        seed: of the run.
+        criteria: those that it recorded.
+        records: how many there are.
+        epoch, test_accuracy: at each record, shape (n,).
+        oracle: the best record, counted from 1.
     """
 
     def __init__(self, folder: Path, parameters: Mapping[str, Any], columns: Mapping[str, np.ndarray]):
         self.folder, self.parameters, self._columns = folder, parameters, columns
         self.criteria = [name for name in parameters["criteria"].split(",") if name in columns]
-        self.seed = int(parameters["seed"])
+        self.noise, self.seed = (parameters["noise"], parameters["noise_rate"]), parameters["seed"]
         self.epoch, self.test_accuracy = columns["epoch"], columns["test_accuracy"]
         self.records = len(self.epoch)
         self.oracle = oracle(self.test_accuracy)
@@ -112,9 +120,9 @@ class FinishedRun:
             estimator=told["cnd_estimator"],
         )
 
-    def gap(self, record: int) -> float:
-        """Percentage points of test accuracy at a record, counted from 1, below the oracle."""
-        return 100 * (self.test_accuracy[self.oracle - 1] - self.test_accuracy[record - 1])
+    def gap(self, record: int | None) -> float:
+        """Percentage points of test accuracy at a record, counted from 1, below the oracle; NaN without a record."""
+        return gap(self.test_accuracy, record)
 
     def stopped(self, settings: Settings) -> Outcome:
         """Where the settings stop the run."""
@@ -139,11 +147,6 @@ class FinishedRun:
             raise ValueError(f"layer={settings.layer!r}: must be one that was stored, {', '.join(self.layers)}")
         ordered, mean = self._ordered(settings.layer)
         return mean if settings.quantile is None else sorted_quantile(ordered, settings.quantile)
-
-    def prepare(self, layer: str) -> None:
-        """Read and sort the divergences of a layer now, so that the first `signal` takes no longer than the next."""
-        with suppress(*_UNREADABLE, KeyError):
-            self._ordered(layer)
 
     def _is_own(self, settings: Settings) -> bool:
         """Whether CND was recorded just so; what was recorded is exact, where the divergences are of single precision.
@@ -181,11 +184,6 @@ def finished_runs(table: pd.DataFrame, folder: Path | str) -> list[FinishedRun]:
         FinishedRun(ROOT / folder / told["run"], told, {name: values[of_run] for name, values in columns.items()})
         for of_run, told in zip(rows, parameters, strict=True)
     ]
-
-
-def oracle(test_accuracy: np.ndarray) -> int:
-    """The first record of highest test accuracy, counted from 1; a record without a value, NaN, is none."""
-    return int(np.argmax(np.nan_to_num(test_accuracy, nan=-1))) + 1
 
 
 def sorted_quantile(values: np.ndarray, quantile: float) -> np.ndarray:
