@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lib.catalogue import CRITERIA, NOISES, Criterion, Noise
 from lib.criteria import stops
 from lib.grid.execution import execute
 from lib.grid.tasks import NOTEBOOKS
 from lib.paper.explorer import Explorer
 from lib.paper.explorer_figure import Plot
 from lib.runs import load
-from lib.runs.folder import ARGS, DIVERGENCE
+from lib.runs.folder import ARGS, DIVERGENCE, PERFORMANCES
 from lib.stopping import smooth
 from lib.study.restop import FinishedRun, Settings
 from tests.benchmarks.exploring import make
@@ -245,6 +246,21 @@ def test_studies_are_named_as_in_tables_and_figures(folder):
     assert len(explorer.chosen) == 6
     explorer.study.value = f"{faster}, CND bins 80"
     assert explorer.table["noise_rate"].tolist() == [0.2]
+
+
+def test_a_noise_and_a_criterion_of_ones_own_are_offered_by_their_labels(folder, monkeypatch):
+    monkeypatch.setitem(NOISES, "mine", Noise("mine", "my noise", lambda **_: None))
+    monkeypatch.setitem(CRITERIA, "own", Criterion("own", "Mine", lambda view: 0.0, "min", "share"))
+    for run in folder.iterdir():
+        edit(run, noise="mine", criteria=["cnd", "own"])
+        header, *lines = (run / PERFORMANCES).read_text().splitlines()
+        values = [f"{line},{abs(record - 7)}" for record, line in enumerate(lines)]
+        (run / PERFORMANCES).write_text("\n".join([f"{header},own", *values, ""]))
+    explorer = Explorer(folder)
+    assert [label for label, _ in explorer.noises.options][:2] == ["my noise 20%", "my noise 40%"]
+    explorer.criterion.value, explorer.window.value = "own", 1
+    assert explorer.criterion.label == "Mine"
+    assert explorer.table["record"].tolist() == [8] * 8
 
 
 def test_runs_of_different_lengths_share_a_figure():
