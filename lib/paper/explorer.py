@@ -4,7 +4,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -122,8 +121,8 @@ class Explorer(widgets.VBox):
             self.window.max = max(min(longest, _WIDEST), group.own.window)
             self.patience.max = max(longest, group.own.patience)
             self._reset()
-        for run in self.chosen:  # divergences are read now, so that the first move is as fast as the next
-            run.stopped(replace(group.own, quantile=0.5 if group.own.quantile is None else None))
+        for run in self.chosen:
+            run.tells(self.settings.layer)  # so that the first move of a slider is as fast as the next
 
     def _reset(self, _button=None) -> None:
         """Set what a run is recorded with as most of the runs have it."""

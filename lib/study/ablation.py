@@ -11,7 +11,6 @@ import pandas as pd
 from lib.catalogue import CRITERIA, noise_title
 from lib.criteria import stops
 from lib.parameters import parameter_label
-from lib.runs.folder import DIVERGENCE
 from lib.stopping import select_smoothed, smooth
 from lib.study.restop import finished_runs
 from lib.study.statistics import intervals
@@ -27,7 +26,7 @@ class Divergences:
     """The runs of a table that store the divergences of their neurons.
 
     Args:
-        table: of `lib.runs.load`; runs that store no divergences are left out.
+        table: of `lib.runs.load`; runs without divergences, or with damaged ones, are left out.
         folder: holds the run folders; relative paths start at the project root.
 
     Attributes:
@@ -35,8 +34,7 @@ class Divergences:
     """
 
     def __init__(self, table: pd.DataFrame, folder: Path | str):
-        found = finished_runs(table, folder)
-        self.runs = [run for run in found if "cnd" in run.criteria and (run.folder / DIVERGENCE).exists()]
+        self.runs = [run for run in finished_runs(table, folder) if "cnd" in run.criteria and run.tells()]
 
     @property
     def layers(self) -> list[str]:

@@ -148,6 +148,14 @@ class FinishedRun:
         ordered, mean = self._ordered(settings.layer)
         return mean if settings.quantile is None else sorted_quantile(ordered, settings.quantile)
 
+    def tells(self, layer: str | None = None) -> bool:
+        """Whether CND of a layer, None: its own, can be had; what it takes is read now, and `signal` need not wait."""
+        try:
+            self._ordered(self.own.layer if layer is None else layer)
+        except (*_UNREADABLE, KeyError):
+            return False
+        return True
+
     def _is_own(self, settings: Settings) -> bool:
         """Whether CND was recorded just so; what was recorded is exact, where the divergences are of single precision.
 

@@ -79,9 +79,9 @@ def test_a_damaged_file_costs_one_run(folder, content, reason):
         (damaged / DIVERGENCE).write_bytes(content)
     else:
         np.save(damaged / DIVERGENCE, content)
-    outcomes = {
-        run.folder: run.stopped(Settings(quantile=0.5, layer="4")) for run in finished_runs(load(folder), folder)
-    }
+    settings, runs = Settings(quantile=0.5, layer="4"), finished_runs(load(folder), folder)
+    assert [run.folder for run in runs if not run.tells()] == [damaged]
+    outcomes = {run.folder: run.stopped(settings) for run in runs}
     assert reason in outcomes.pop(damaged).reason
     assert all(outcome.record for outcome in outcomes.values())
 
