@@ -15,7 +15,7 @@ from lib.catalogue import LABELS, noise_title
 from lib.criteria import SETTING, row_of_stop
 from lib.paper.explorer_figure import Plot
 from lib.paper.exploring import comparable
-from lib.parameters import ROOT
+from lib.parameters import ROOT, expanded
 from lib.runs import table as runs
 from lib.study.restop import FinishedRun, Outcome, Settings
 
@@ -44,6 +44,7 @@ class Explorer(widgets.VBox):
     """
 
     def __init__(self, folder: Path | str = "runs", dpi: int = 100):
+        folder = ROOT / expanded("folder", str(folder))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `skipped` tells
             table = runs.load(folder)
@@ -52,7 +53,7 @@ class Explorer(widgets.VBox):
         self.text, self.image = widgets.HTML(), widgets.Image(format="png", layout={"max_width": "100%"})
         self._groups, self._dpi, self._held = comparable(table, folder), dpi, 0
         if not self._groups:
-            self.text.value = escape(f"No finished run in {ROOT / folder}: run `make demo` first.{self._left_out}")
+            self.text.value = escape(f"No finished run in {folder}: run `make demo` first.{self._left_out}")
             super().__init__([self.text])
             return
         self._make_controls()

@@ -16,7 +16,7 @@ import pandas as pd
 from lib.catalogue import CRITERIA
 from lib.checks import ParameterError, check_choice
 from lib.criteria import gap, oracle
-from lib.parameters import ROOT
+from lib.parameters import ROOT, expanded
 from lib.runs.folder import DIVERGENCE, divergence_by_layer, layers_of
 from lib.stopping import select_record, smooth
 
@@ -184,12 +184,13 @@ def finished_runs(table: pd.DataFrame, folder: Path | str) -> list[FinishedRun]:
     """
     if table.empty:
         return []
+    root = ROOT / expanded("folder", str(folder))
     table = table.sort_values("record", kind="stable", ignore_index=True)
     rows = list(table.groupby("run", sort=True, observed=True).indices.values())
     columns = {name: table[name].to_numpy() for name in ("epoch", "test_accuracy", *CRITERIA) if name in table}
     parameters = table.iloc[[of_run[0] for of_run in rows]].to_dict("records")
     return [
-        FinishedRun(ROOT / folder / told["run"], told, {name: values[of_run] for name, values in columns.items()})
+        FinishedRun(root / told["run"], told, {name: values[of_run] for name, values in columns.items()})
         for of_run, told in zip(rows, parameters, strict=True)
     ]
 

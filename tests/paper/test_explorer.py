@@ -228,6 +228,13 @@ def test_without_runs_one_line_says_what_to_do(tmp_path):
     assert "gap" in explorer.table
 
 
+def test_environment_variables_in_the_folder_are_replaced(made, monkeypatch):
+    monkeypatch.setenv("OF_RUNS", str(made))
+    explorer = Explorer("$OF_RUNS")
+    explorer.quantile.value = 0.5
+    assert explorer.table["gap"].notna().all()
+
+
 def test_unfinished_runs_are_left_out_and_told(folder):
     unfinished = next(folder.iterdir())
     (unfinished / "weights.pt").unlink()
