@@ -41,7 +41,7 @@ def _stops_of_run(run: dict[str, np.ndarray]) -> list[dict]:
     first = {name: values[0] for name, values in run.items()}
     constant = {name: first[name] for name in ("run", *SETTING, "seed")}
     asked = first["criteria"].split(",")
-    rows = []
+    rows: list[tuple] = []
     for name in CRITERIA:
         if name in asked:
             try:

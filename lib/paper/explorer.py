@@ -174,9 +174,10 @@ class Explorer(widgets.VBox):
             return f"<b>No runs chosen</b><br>{escape(self._left_out)}"
         if not found:
             return f"<b>No stop</b><br>{below}"
-        late = np.array([outcome.record - run.oracle for run, outcome in found])
-        numbers = [(outcome.gap, run.gap(run.records), outcome.spent, run.records) for run, outcome in found]
-        gap, without, spent, records = np.mean(numbers, axis=0)
+        stops = np.array([(o.record, o.spent, o.gap) for _, o in found])
+        ends = np.array([(run.oracle, run.records, run.gap(run.records)) for run, _ in found])
+        late = stops[:, 0] - ends[:, 0]
+        (_, spent, gap), (_, records, without) = stops.mean(axis=0), ends.mean(axis=0)
         return (
             f"<b>Mean gap {gap:.2f} points</b> (without stopping {without:.2f}). "
             f"The kept record lies {abs(late.mean()):.1f} {'after' if late.mean() >= 0 else 'before'} the oracle's on "

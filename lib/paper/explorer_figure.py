@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +16,7 @@ from lib.catalogue import CRITERIA, LABELS, NOISES, Noise, noise_title
 from lib.study.restop import FinishedRun, Outcome, Settings
 
 _SIZE = (10.5, 4.4)  # inches: with the controls above it, what a laptop shows of a cell's output without scrolling
-_STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "0.9"}
+_STYLE: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "0.9"}
 _STYLE |= {"axes.axisbelow": True, "axes.titlesize": 9, "axes.titlelocation": "right", "axes.titley": 1.02}
 _CROWD = 20  # runs, from which on lines get thin and see-through
 
@@ -97,8 +98,8 @@ class Plot:
         self._dots(axis, list(zip(gaps["stopped"], heights, strict=True)), 40)
         means = gaps.groupby([noises.index(run.noise) for run in runs]).mean()
         colours = [self._colours[noise] for noise in noises]
-        axis.scatter(means["end"], means.index, 30, marker="D", facecolors="none", edgecolors=colours, linewidths=1.2)
-        axis.scatter(means["stopped"], means.index, 300, "k", marker="|", linewidths=2.5, zorder=5)
+        axis.scatter(means["end"], means.index, s=30, marker="D", facecolors="none", edgecolors=colours, linewidths=1.2)
+        axis.scatter(means["stopped"], means.index, s=300, c="k", marker="|", linewidths=2.5, zorder=5)
         axis.set_xlim(self._grown(axis, drawn, [[0, 1], gaps["stopped"], means["end"]]))
         axis.set_ylim(max(1, len(noises)) - 0.5, -0.5)
         axis.set_yticks(range(len(noises)), [noise_title(*noise) for noise in noises])
@@ -108,13 +109,15 @@ class Plot:
     def _lines(self, axis: Axes, series: list[np.ndarray], width: float, alpha: float) -> None:
         """A line a run over its records, the thinner and paler the more there are."""
         paths = [np.column_stack([np.arange(1, len(values) + 1), values]) for values in series]
-        look = {"linewidths": width * max(0.4, self._thin), "alpha": alpha * max(0.5, self._thin)}
-        axis.add_collection(LineCollection(paths, colors=self._colour, **look), autolim=False)
+        width, alpha = width * max(0.4, self._thin), alpha * max(0.5, self._thin)
+        lines = LineCollection(paths, colors=self._colour, linewidths=width, alpha=alpha)
+        axis.add_collection(lines, autolim=False)
 
-    def _dots(self, axis: Axes, points: list[tuple[float, float]], size: float = 45, **look) -> None:
+    def _dots(self, axis: Axes, points: Sequence, size: float = 45, **look: Any) -> None:
         """A mark a run, in its colour; none where a coordinate is NaN."""
-        look = {"edgecolors": "w", "linewidths": 0.5, "zorder": 4} | look
-        axis.scatter(*np.reshape(points, (-1, 2)).T, size * max(0.35, self._thin), self._colour, **look)
+        x, y = np.reshape(points, (-1, 2)).T
+        default: dict[str, Any] = {"edgecolors": "w", "linewidths": 0.5, "zorder": 4}
+        axis.scatter(x, y, s=size * max(0.35, self._thin), c=self._colour, **(default | look))
 
     def _grown(self, axis: Axes, shown: tuple, series: list) -> tuple[float, float]:
         """Limits around some series, and around all that were asked for before while the same was shown."""

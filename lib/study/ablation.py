@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,7 @@ class Divergences:
         """
         found = np.full((len(aggregations), len(windows), len(patiences), len(self.runs)), np.nan)
         for (i, aggregation), (r, run) in itertools.product(enumerate(aggregations), enumerate(self.runs)):
-            changed = {} if layer is None else {"layer": layer}
+            changed: dict[str, Any] = {} if layer is None else {"layer": layer}
             if aggregation is not None:
                 changed["quantile"] = None if aggregation == MEAN else aggregation
             signal = run.signal(replace(run.own, **changed))
