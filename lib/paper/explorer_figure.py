@@ -129,10 +129,8 @@ class Plot:
 
 def _at_stops(outcomes: list[Outcome], series: list[np.ndarray]) -> list[tuple[float, float]]:
     """The record that each outcome keeps, and the value there; NaN where there is none."""
-    nothing = (np.nan, np.nan)
-    return [
-        (o.record, values[o.record - 1]) if o.record else nothing for o, values in zip(outcomes, series, strict=True)
-    ]
+    pairs = zip(outcomes, series, strict=True)
+    return [(o.record, values[o.record - 1]) if o.record else (np.nan, np.nan) for o, values in pairs]
 
 
 def _colours(noises: Sequence[tuple[str, float]]) -> dict[tuple[str, float], tuple]:

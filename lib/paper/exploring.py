@@ -46,9 +46,7 @@ class Comparable:
         """The settings that most runs were recorded with."""
         return Counter(run.own for run in self._with_cnd or self.runs).most_common(1)[0][0]
 
-    def choose(
-        self, settings: Settings, noises: Collection[tuple[str, float]], seeds: Collection[int]
-    ) -> list[FinishedRun]:
+    def choose(self, settings: Settings, noises: Collection[tuple], seeds: Collection[int]) -> list[FinishedRun]:
         """The runs of these noises and seeds that can be compared, by noise and seed.
 
         For CND they are those of the estimator. A training that was recorded more than once is there once, by the run
