@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
+from lib.catalogue import noise_place
 from lib.criteria import CRITERIA, LABELS, SETTING
 from lib.stopping import smooth
-from lib.study.naming import noise_order
 from lib.study.ranks import BASELINE, LEVEL, Friedman, friedman
 
 QUANTITIES = ("test_accuracy", "gap", "epochs_late", "spent", "pearson", "kendall", "improvement")
@@ -240,7 +240,7 @@ def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASEL
     table["holm_p"] = [test.against_baseline.get(name, math.nan) for name, test in told]
     for column, attribute in (("friedman_p", "p_value"), ("blocks", "blocks"), ("note", "note")):
         table[column] = [getattr(test, attribute) for test in tests]
-    places = {"criterion": list(LABELS).index, "noise": noise_order}
+    places = {"criterion": list(LABELS).index, "noise": noise_place}
     return table.sort_values(
         [*SETTING, "criterion"],
         key=lambda column: column.map(places[column.name]) if column.name in places else column,
