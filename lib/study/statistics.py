@@ -200,6 +200,36 @@ def counts(summary: pd.DataFrame) -> tuple[int, pd.Series]:
     return int(settings["runs"].max().sum()), settings["seeds"].max()
 
 
+def over_seeds(stops: pd.DataFrame, keys: list[str], quantities: Sequence[str]) -> pd.DataFrame:
+    """Means of stops over seeds, with their `intervals`.
+
+    Args:
+        stops: table of `lib.criteria.stops`, with further columns where keys and quantities name them.
+        keys: columns that tell apart what is averaged; the table is sorted by them, criteria as in
+            `lib.criteria.LABELS`.
+        quantities: columns that are averaged.
+
+    Returns:
+        A row a group: keys, runs (that the criterion stopped), failed (that it did not), seeds; of each quantity mean,
+        low and high; gap_iqm, the `interquartile_mean` of the gaps, with its low and high. NaN without a value.
+    """
+    groups = stops.groupby(keys, observed=True)
+    table = groups.agg(runs=("record", "count"), failed=("record", lambda record: record.isna().sum()))
+    table["seeds"] = groups["seed"].nunique()
+    means = [(f"{quantity}_mean", quantity, quantity, np.mean) for quantity in quantities]
+    for column, stem, quantity, statistic in (*means, ("gap_iqm", "gap_iqm", "gap", interquartile_mean)):
+        samples = [values.dropna().to_numpy() for _, values in groups[quantity]]
+        table[column] = [statistic(sample) if len(sample) else math.nan for sample in samples]
+        table[[f"{stem}_low", f"{stem}_high"]] = intervals(samples, statistic)
+    places = {"criterion": list(LABELS).index, "noise": noise_place}
+    return table.reset_index().sort_values(
+        keys,
+        key=lambda column: column.map(places[column.name]) if column.name in places else column,
+        kind="stable",
+        ignore_index=True,
+    )
+
+
 def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
     """Every setting and criterion over seeds, with intervals and tests.
 
@@ -209,41 +239,25 @@ def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASEL
         baseline: criterion that the others are compared with.
 
     Returns:
-        A row a setting and criterion, in the order of `lib.criteria.LABELS`: the setting, criterion, seeds, runs (that
-        the criterion stopped), failed (that it did not); of each of `QUANTITIES` mean, low and high (95 %; accuracy in
-        %, gap in percentage points, epochs_late in epochs, spent in records); gap_iqm, the `interquartile_mean` of the
-        gaps, and its low and high; rank, winner, holm_p against the baseline, and of the setting's test friedman_p,
-        blocks and note.
+        The table of `over_seeds` by setting and criterion, of `QUANTITIES` (accuracy in %, gap in percentage points,
+        epochs_late in epochs, spent in records), with rank, winner, holm_p against the baseline, and of the setting's
+        test friedman_p, blocks and note.
     """
-    values = stops.assign(test_accuracy=100 * stops["test_accuracy"], improvement=improvement(stops, baseline)).merge(
-        correlated, on=["run", "criterion"], how="left"
-    )
-    rows, samples = [], []
-    for key, group in values.groupby([*SETTING, "criterion"], sort=True, observed=True):
-        stopped = group["record"].notna()
-        rows.append(dict(zip([*SETTING, "criterion"], key, strict=True)) | {"runs": int(stopped.sum())})
-        rows[-1] |= {"failed": int((~stopped).sum()), "seeds": group["seed"].nunique()}
-        samples.append({quantity: group[quantity].dropna().to_numpy() for quantity in QUANTITIES})
-    columns = {f"{quantity}_mean": ([sample[quantity] for sample in samples], np.mean) for quantity in QUANTITIES}
-    columns["gap_iqm"] = ([sample["gap"] for sample in samples], interquartile_mean)
-    table = pd.DataFrame(rows)
-    for column, (of_rows, statistic) in columns.items():
-        stem = column.removesuffix("_mean")
-        table[column] = [statistic(sample) if len(sample) else math.nan for sample in of_rows]
-        table[[f"{stem}_low", f"{stem}_high"]] = intervals(of_rows, statistic)
-    found = in_settings(stops, baseline)
-    untested = Friedman(math.nan, math.nan, 0)
+    values = stops.assign(test_accuracy=100 * stops["test_accuracy"], improvement=improvement(stops, baseline))
+    values = values.merge(correlated, on=["run", "criterion"], how="left")
+    table = over_seeds(values, [*SETTING, "criterion"], QUANTITIES)
+    found, untested = in_settings(stops, baseline), Friedman(math.nan, math.nan, 0)
     tests = [found.get(setting, untested) for setting in table[SETTING].itertuples(index=False, name=None)]
-    told = list(zip(table["criterion"], tests, strict=True))
-    table["rank"] = [test.ranks.get(name, math.nan) for name, test in told]
-    table["winner"] = [name in test.winners for name, test in told]
-    table["holm_p"] = [test.against_baseline.get(name, math.nan) for name, test in told]
-    for column, attribute in (("friedman_p", "p_value"), ("blocks", "blocks"), ("note", "note")):
-        table[column] = [getattr(test, attribute) for test in tests]
-    places = {"criterion": list(LABELS).index, "noise": noise_place}
-    return table.sort_values(
-        [*SETTING, "criterion"],
-        key=lambda column: column.map(places[column.name]) if column.name in places else column,
-        kind="stable",
-        ignore_index=True,
-    )
+    told = [
+        (
+            test.ranks.get(name, math.nan),
+            name in test.winners,
+            test.against_baseline.get(name, math.nan),
+            test.p_value,
+            test.blocks,
+            test.note,
+        )
+        for name, test in zip(table["criterion"], tests, strict=True)
+    ]
+    table[["rank", "winner", "holm_p", "friedman_p", "blocks", "note"]] = told
+    return table
