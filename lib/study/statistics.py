@@ -249,15 +249,14 @@ def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASEL
     found, untested = in_settings(stops, baseline), Friedman(math.nan, math.nan, 0)
     tests = [found.get(setting, untested) for setting in table[SETTING].itertuples(index=False, name=None)]
     told = [
-        (
-            test.ranks.get(name, math.nan),
-            name in test.winners,
-            test.against_baseline.get(name, math.nan),
-            test.p_value,
-            test.blocks,
-            test.note,
-        )
+        {
+            "rank": test.ranks.get(name, math.nan),
+            "winner": name in test.winners,
+            "holm_p": test.against_baseline.get(name, math.nan),
+            "friedman_p": test.p_value,
+            "blocks": test.blocks,
+            "note": test.note,
+        }
         for name, test in zip(table["criterion"], tests, strict=True)
     ]
-    table[["rank", "winner", "holm_p", "friedman_p", "blocks", "note"]] = told
-    return table
+    return table.join(pd.DataFrame(told))
