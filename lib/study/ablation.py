@@ -1,17 +1,19 @@
 """What the choices in CND are worth: each changed by itself, everything else as in the study."""
 
-import math
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib.catalogue import noise_title
-from lib.criteria import CRITERIA
-from lib.parameters import ROOT, parameter_label
-from lib.runs.folder import divergence_by_layer
-from lib.stopping import select_record, select_smoothed, smooth
+from lib.catalogue import CRITERIA, noise_title
+from lib.criteria import stops
+from lib.parameters import parameter_label
+from lib.runs.folder import DIVERGENCE
+from lib.stopping import select_smoothed, smooth
+from lib.study.restop import finished_runs
 from lib.study.statistics import intervals
 from lib.study.studies import SETTING_OF_A_RUN, Study, Variant
 
@@ -19,65 +21,28 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 WINDOWS = (1, 2, 3, 5, 8, 12)
 PATIENCES = (1, 2, 5, 10, 20, 50)
 MEAN = "mean"
-_OF_RUNS = [
-    "run",
-    *SETTING_OF_A_RUN,
-    *("criteria", "window", "patience", "epochs", "records_per_epoch"),
-    *("cnd_layer", "cnd_aggregation", "cnd_quantile"),
-]
-
-
-def gap_at_stop(signal: np.ndarray, accuracy: np.ndarray, window: int, patience: int) -> float:
-    """Points below the oracle of the record that CND keeps; NaN where it can keep none. Shapes (records,)."""
-    try:
-        record = select_record(signal, CRITERIA["cnd"].mode, window, patience).record
-    except ValueError:
-        return np.nan
-    return 100 * (np.nanmax(accuracy) - accuracy[record - 1])
 
 
 class Divergences:
-    """The stored divergences of runs, each layer sorted over its neurons so that quantiles are cheap.
+    """The runs of a table that store the divergences of their neurons.
 
     Args:
-        runs: table of `lib.runs.load`; runs that store no divergences are left out.
+        table: of `lib.runs.load`; runs that store no divergences are left out.
         folder: holds the run folders; relative paths start at the project root.
 
     Attributes:
-        runs: of each run what CND and its stop were set to.
+        runs: that are left.
     """
 
-    def __init__(self, runs: pd.DataFrame, folder: Path | str):
-        self.runs: list[pd.Series] = []
-        self._sorted: list[dict[str, np.ndarray]] = []
-        self._accuracies: list[np.ndarray] = []
-        for name, records in runs[[*_OF_RUNS, "test_accuracy"]].groupby("run", sort=True, observed=True):
-            first = records.iloc[0]
-            if "cnd" not in first["criteria"].split(","):
-                continue
-            try:
-                layers = divergence_by_layer(ROOT / folder / str(name))
-            except FileNotFoundError:
-                continue
-            self.runs.append(first)
-            self._sorted.append({layer: np.sort(bits, axis=1) for layer, bits in layers.items()})
-            self._accuracies.append(records["test_accuracy"].to_numpy())
+    def __init__(self, table: pd.DataFrame, folder: Path | str):
+        found = finished_runs(table, folder)
+        self.runs = [run for run in found if "cnd" in run.criteria and (run.folder / DIVERGENCE).exists()]
 
     @property
     def layers(self) -> list[str]:
         """The layers that every run stores, in the order of the network."""
-        if not self._sorted:
-            return []
-        return [layer for layer in self._sorted[0] if all(layer in stored for stored in self._sorted)]
-
-    def signals(self, aggregation: float | str | None = None, layer: str | None = None) -> Iterator[np.ndarray]:
-        """CND of each run, shape (records,), by a quantile or `MEAN` of a layer's neurons; None: as the run has it."""
-        for first, stored in zip(self.runs, self._sorted, strict=True):
-            bits = stored[layer or first["cnd_layer"] or list(stored)[-1]]
-            chosen = aggregation
-            if chosen is None:
-                chosen = MEAN if first["cnd_aggregation"] == "mean" else first["cnd_quantile"]
-            yield bits.mean(axis=1) if chosen == MEAN else sorted_quantile(bits, float(chosen))
+        first = self.runs[0].layers if self.runs else {}
+        return [layer for layer in first if all(layer in run.layers for run in self.runs)]
 
     def gaps(
         self,
@@ -86,21 +51,27 @@ class Divergences:
         patiences: Sequence[int | None] = (None,),
         layer: str | None = None,
     ) -> np.ndarray:
-        """Points below the oracle of the records that CND keeps, in all combinations; None: as the run has it.
+        """Points below the oracle of the records that CND keeps, in all combinations.
+
+        Args:
+            aggregations: quantiles over the neurons, or `MEAN`; None, here as elsewhere: as the run has it.
+            windows, patiences: in records.
+            layer: by its name.
 
         Returns:
             Shape (aggregations, windows, patiences, runs); NaN where CND can keep no record.
         """
         found = np.full((len(aggregations), len(windows), len(patiences), len(self.runs)), np.nan)
-        for i, aggregation in enumerate(aggregations):
-            for run, signal in enumerate(self.signals(aggregation, layer)):
-                first, accuracy = self.runs[run], self._accuracies[run]
-                for j, window in enumerate(windows):
-                    smoothed = smooth(signal, window or int(first["window"]))
-                    for k, patience in enumerate(patiences):
-                        record = select_smoothed(smoothed, CRITERIA["cnd"].mode, patience or int(first["patience"]))
-                        if record:
-                            found[i, j, k, run] = 100 * (np.nanmax(accuracy) - accuracy[record - 1])
+        for (i, aggregation), (r, run) in itertools.product(enumerate(aggregations), enumerate(self.runs)):
+            changed = {} if layer is None else {"layer": layer}
+            if aggregation is not None:
+                changed["quantile"] = None if aggregation == MEAN else aggregation
+            signal = run.signal(replace(run.own, **changed))
+            for j, window in enumerate(windows):
+                smoothed = smooth(signal, window or run.own.window)
+                for k, patience in enumerate(patiences):
+                    record = select_smoothed(smoothed, CRITERIA["cnd"].mode, patience or run.own.patience)
+                    found[i, j, k, r] = run.gap(record)
         return found
 
 
@@ -108,18 +79,6 @@ def runs_with_layers(study: Study) -> pd.DataFrame:
     """The runs of a study that store several layers, or those that repeat its trainings to store them."""
     trained_alike = [study.runs, *(variant.runs for variant in study.variants if not variant.changed)]
     return next((runs for runs in trained_alike if runs["cnd_stored_layers"].iloc[0]), study.runs)
-
-
-def sorted_quantile(values: np.ndarray, quantile: float) -> np.ndarray:
-    """The quantile, interpolated linearly, of values sorted along the last axis; shape (n, m) gives (n,).
-
-    As `lib.cnd.aggregate` takes it of values in any order; NaN where a value is missing.
-    """
-    place = quantile * (values.shape[1] - 1)
-    low, high = (values[:, at].astype(np.float64) for at in (math.floor(place), math.ceil(place)))
-    weight = place % 1
-    found = low + weight * (high - low) if weight < 0.5 else high - (1 - weight) * (high - low)
-    return np.where(np.isnan(values[:, -1]), np.nan, found)
 
 
 def table(study: Study, folder: Path | str) -> pd.DataFrame:
@@ -163,8 +122,7 @@ def table(study: Study, folder: Path | str) -> pd.DataFrame:
 def _stored_choices(stored: Divergences) -> Iterator[dict]:
     if not stored.runs:
         return
-    longest = stored.runs[0]["epochs"] * stored.runs[0]["records_per_epoch"]
-    windows = [window for window in WINDOWS if window <= longest]
+    windows = [window for window in WINDOWS if window <= stored.runs[0].records]
     changed = {
         "aggregation over neurons": stored.gaps(aggregations=(MEAN, *QUANTILES))[:, 0, 0],
         "window": stored.gaps(windows=windows)[0, :, 0],
@@ -209,14 +167,8 @@ def _variants(study: Study) -> Iterator[dict]:
 
 
 def _gaps_of(runs: pd.DataFrame) -> pd.Series:
-    found = {}
-    needed = [*_OF_RUNS, "cnd", "test_accuracy"] if "cnd" in runs else _OF_RUNS
-    for key, records in runs[needed].groupby(SETTING_OF_A_RUN, observed=True):
-        first = records.iloc[0]
-        if "cnd" in first["criteria"].split(","):
-            signal, accuracy = records["cnd"].to_numpy(), records["test_accuracy"].to_numpy()
-            found[key] = gap_at_stop(signal, accuracy, int(first["window"]), int(first["patience"]))
-    return pd.Series(found, dtype=float)
+    of_cnd = stops(runs).query("criterion == 'cnd'").drop_duplicates(SETTING_OF_A_RUN)
+    return of_cnd.set_index(SETTING_OF_A_RUN)["gap"]
 
 
 def _row(choice: str, value: str, gaps: np.ndarray, reference: np.ndarray) -> dict:
@@ -249,11 +201,8 @@ def _means(values: np.ndarray) -> np.ndarray:
 def layer_signals(stored: Divergences) -> pd.DataFrame:
     """CND of each stored layer over the epochs: a row a run, record and layer (noise, seed, layer, epoch, cnd)."""
     rows = []
-    for layer in stored.layers:
-        for run, signal in zip(stored.runs, stored.signals(layer=layer), strict=True):
-            about = {"noise": noise_title(run["noise"], run["noise_rate"]), "seed": run["seed"], "layer": layer}
-            epochs = np.arange(1, len(signal) + 1) / run["records_per_epoch"]
-            rows.append(pd.DataFrame(about | {"epoch": epochs, "cnd": signal}))
-    return (
-        pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["noise", "seed", "layer", "epoch", "cnd"])
-    )
+    for layer, run in itertools.product(stored.layers, stored.runs):
+        about = {"noise": noise_title(*run.noise), "seed": run.seed, "layer": layer}
+        rows.append(pd.DataFrame(about | {"epoch": run.epoch, "cnd": run.signal(replace(run.own, layer=layer))}))
+    columns = ["noise", "seed", "layer", "epoch", "cnd"]
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
