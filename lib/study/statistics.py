@@ -23,7 +23,7 @@ from lib.study.ranks import BASELINE, LEVEL, Friedman, friedman
 
 QUANTITIES = ("test_accuracy", "gap", "epochs_late", "spent", "pearson", "kendall", "improvement")
 """What is averaged over seeds: columns of `lib.criteria.stops` and `correlations`, and `improvement`."""
-_BOOTSTRAP = {"confidence_level": 1 - LEVEL, "n_resamples": 2000, "batch": 100, "method": "percentile"}
+_BOOTSTRAP = {"confidence_level": 1 - LEVEL, "n_resamples": 2000, "batch": 200, "method": "percentile"}
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -55,26 +55,37 @@ def intervals(samples: Sequence[Iterable[float]], statistic: Callable = np.mean,
     return found
 
 
-def stratified_interval(strata: Sequence[np.ndarray], statistic: Callable = np.nanmean, seed: int = 0) -> np.ndarray:
-    """Percentile bootstrap interval, 95 %, of a statistic of the values of all strata, each resampled by itself.
+def seed_interval(
+    rows: pd.DataFrame, quantity: str, statistic: Callable = np.nanmean, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval, 95 %, of a statistic of all rows, which resamples the seeds of each dataset.
+
+    Datasets are strata; with a seed of a dataset all its rows are drawn, as they are not independent.
 
     Args:
-        strata: each of shape (seeds, settings), NaN where there is no value; all that a seed has is drawn together.
+        rows: a row a run, with columns dataset, seed and the quantity; NaN are left out.
+        quantity: a column.
         statistic: of values along an `axis`, which leaves NaN out.
         seed: of the resampling.
 
     Returns:
-        Lower and upper end, shape (2,); NaN where a stratum has fewer than two seeds.
+        Lower and upper end; NaN where a dataset has fewer than two seeds.
     """
+    known = rows.dropna(subset=quantity)
+    numbered = known.assign(place=known.groupby(["dataset", "seed"], observed=True).cumcount())
+    strata = [
+        dataset.pivot(index="seed", columns="place", values=quantity).to_numpy()
+        for _, dataset in numbered.groupby("dataset", observed=True)
+    ]
     if min((len(stratum) for stratum in strata), default=0) < 2:
-        return np.full(2, np.nan)
+        return math.nan, math.nan
 
     def of_drawn(*drawn: np.ndarray, axis: int = -1) -> np.ndarray:
-        values = [stratum[rows].reshape(*rows.shape[:-1], -1) for stratum, rows in zip(strata, drawn, strict=True)]
+        values = [stratum[seeds].reshape(*seeds.shape[:-1], -1) for stratum, seeds in zip(strata, drawn, strict=True)]
         return statistic(np.concatenate(values, axis=-1), axis=axis)
 
-    rows, rng = [np.arange(len(stratum)) for stratum in strata], np.random.default_rng(seed)
-    return np.array(scipy.stats.bootstrap(rows, of_drawn, vectorized=True, rng=rng, **_BOOTSTRAP).confidence_interval)
+    seeds, rng = [np.arange(len(stratum)) for stratum in strata], np.random.default_rng(seed)
+    return tuple(scipy.stats.bootstrap(seeds, of_drawn, vectorized=True, rng=rng, **_BOOTSTRAP).confidence_interval)
 
 
 def correlations(performances: pd.DataFrame) -> pd.DataFrame:
@@ -173,19 +184,14 @@ def over_runs(stops: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> pd
     """
     joined = _joined(stops).assign(improvement=lambda table: improvement(table, baseline))
     rows = {}
-    for criterion, values in joined.groupby("criterion", sort=False, observed=True):
+    for criterion, of_runs in joined.groupby("criterion", sort=False, observed=True):
         rows[criterion] = {}
         for name, quantity, statistic in (
             ("gap_iqm", "gap", interquartile_mean),
             ("improvement", "improvement", np.nanmean),
         ):
-            known = values.dropna(subset=quantity)
-            strata = [
-                dataset.pivot_table(quantity, "seed", ["study", *SETTING], observed=True).to_numpy()
-                for _, dataset in known.groupby("dataset", observed=True)
-            ]
-            low, high = stratified_interval(strata, statistic)
-            value = statistic(known[quantity].to_numpy()) if len(known) else math.nan
+            known, (low, high) = of_runs[quantity].dropna(), seed_interval(of_runs, quantity, statistic)
+            value = statistic(known) if len(known) else math.nan
             rows[criterion] |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return pd.DataFrame.from_dict(rows, orient="index")
 
