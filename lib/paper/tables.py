@@ -137,8 +137,8 @@ def ablation_caption(changed: pd.DataFrame, study: str, seeds: int) -> str:
     """What the ablation shows."""
     return (
         f"{study}: CND with one choice changed at a time, everything else as in the study; means over runs of all "
-        f"noises and seeds with bootstrap 95 % intervals, differences on the same {_span(changed['runs'])} runs of up "
-        f"to {seeds} seed{'s' * (seeds != 1)}. What is best here was found on test data: no choice was made by it."
+        f"noises and seeds with bootstrap 95 % intervals, which resample seeds with all their noises; differences on "
+        f"the same {_span(changed['runs'])} runs of up to {seeds} seed{'s' * (seeds != 1)}. What is best here was found on test data: no choice was made by it."
     )
 
 
