@@ -15,10 +15,10 @@ import math
 import numpy as np
 import torch
 
-from lib.arrays import like, to_tensor
-from lib.checks import ParameterError, check_choice
-from lib.estimators import gaussian, kernel, neighbours
-from lib.histograms import class_weights, count, divergence, histogram_divergence, ranges
+from .arrays import like, to_tensor
+from .checks import ParameterError, check_choice
+from .estimators import gaussian, kernel, neighbours
+from .histograms import class_weights, count, divergence, histogram_divergence, ranges
 
 ESTIMATORS = {"gaussian": gaussian, "kernel": kernel, "neighbours": neighbours}
 """Estimators of the class densities other than histograms."""

@@ -17,7 +17,7 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.stats import t as student
 from threadpoolctl import threadpool_limits
 
-from lib.checks import ParameterError
+from .checks import ParameterError
 
 CONFIDENCE = 0.99
 """Probability with which the sampling part of an estimate's error holds."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.special import digamma
 
-from lib.histograms import entropy_bits, histograms
+from .histograms import entropy_bits, histograms
 
 GRID = 512
 """Bins over a neuron's range on which kernel densities are evaluated."""

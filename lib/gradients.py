@@ -12,8 +12,8 @@ from torch import nn
 from torch.func import grad, vmap
 from torch.nn.functional import cross_entropy
 
-from lib.checks import ParameterError
-from lib.functional import functional
+from .checks import ParameterError
+from .functional import functional
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 _ROUNDING = 1e-12  # variance, as a share of the squared mean, that float32 makes of equal gradients

@@ -15,8 +15,8 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from lib.checks import ParameterError
-from lib.layers import check_layer, evaluating
+from .checks import ParameterError
+from .layers import check_layer, evaluating
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

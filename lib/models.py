@@ -5,10 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from lib.checks import ParameterError, check_own_name
 from lib.choices import CHOICES, OF_IMAGES
 from lib.parameters import Experiment
-from lib.resnets import PreActResNet, torchvision_resnet
+
+from .checks import ParameterError, check_own_name
+from .resnets import PreActResNet, torchvision_resnet
 
 
 def mlp(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
@@ -63,7 +64,7 @@ def lenet(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0)
 
 def vit(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
     """ViT-Tiny (Touvron et al., ICML 2021): 12 blocks of width 192, 3 heads; torchvision's, on 8x8 patches an image."""
-    from lib.torchvision_operators import declare
+    from .torchvision_operators import declare
 
     declare()
     from torchvision.models import VisionTransformer

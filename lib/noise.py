@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from scipy.stats import truncnorm
 
-from lib.arrays import like, to_numpy
-from lib.checks import ParameterError, check_choice
-from lib.seeds import stream
+from .arrays import like, to_numpy
+from .checks import ParameterError, check_choice
+from .seeds import stream
 
 RATE_DEVIATION = 0.1
 """Standard deviation of the rate of single samples in instance-dependent noise."""

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from lib.arrays import to_tensor
-from lib.checks import ParameterError
+from .arrays import to_tensor
+from .checks import ParameterError
 
 
 def changes(previous, current) -> float:

@@ -69,7 +69,7 @@ def torchvision_resnet(depth: int, channels: int, num_classes: int, dropout: flo
         depth: 18 or 50.
         channels, num_classes, dropout: as for `PreActResNet`.
     """
-    from lib.torchvision_operators import declare
+    from .torchvision_operators import declare
 
     declare()
     from torchvision import models

@@ -13,8 +13,8 @@ from torch import nn
 from torch.func import grad
 from torch.nn.functional import cross_entropy
 
-from lib.checks import ParameterError
-from lib.functional import functional
+from .checks import ParameterError
+from .functional import functional
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
