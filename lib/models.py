@@ -1,6 +1,8 @@
 """Networks of the study. Any other `nn.Module` works as well, see `register`."""
 
+import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,9 +16,8 @@ from .resnets import PreActResNet, torchvision_resnet
 
 def mlp(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
     """Two hidden layers of 512 rectified units."""
-    inputs = torch.Size(sample_shape).numel()
     hidden: list[nn.Module] = []
-    for width_in in (inputs, 512):
+    for width_in in (math.prod(sample_shape), 512):
         hidden += [nn.Linear(width_in, 512), nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(512, num_classes))
 
@@ -92,21 +93,10 @@ def vit(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -
 
 def news_mlp(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
     """The NEWS network of Yu et al. (ICML 2019) behind its embedding: 1200 and 300 units, batch norm, softsign."""
-    inputs = torch.Size(sample_shape).numel()
     hidden: list[nn.Module] = []
-    for width_in, width in ((inputs, 1200), (1200, 300)):
+    for width_in, width in ((math.prod(sample_shape), 1200), (1200, 300)):
         hidden += [nn.Linear(width_in, width), nn.BatchNorm1d(width), nn.Softsign(), nn.Dropout(dropout)]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(300, num_classes))
-
-
-def _preact(*blocks: int) -> Callable[..., nn.Module]:
-    return lambda sample_shape, num_classes, dropout=0.0: PreActResNet(blocks, sample_shape[0], num_classes, dropout)
-
-
-def _resnet(depth: int) -> Callable[..., nn.Module]:
-    return lambda sample_shape, num_classes, dropout=0.0: torchvision_resnet(
-        depth, sample_shape[0], num_classes, dropout
-    )
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -114,11 +104,11 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "small_cnn": small_cnn,
     "news_mlp": news_mlp,
     "lenet": lenet,
-    "preact_resnet9": _preact(1, 1, 1, 1),
-    "preact_resnet18": _preact(2, 2, 2, 2),
-    "preact_resnet34": _preact(3, 4, 6, 3),
-    "resnet18": _resnet(18),
-    "resnet50": _resnet(50),
+    "preact_resnet9": partial(PreActResNet, (1, 1, 1, 1)),
+    "preact_resnet18": partial(PreActResNet, (2, 2, 2, 2)),
+    "preact_resnet34": partial(PreActResNet, (3, 4, 6, 3)),
+    "resnet18": partial(torchvision_resnet, 18),
+    "resnet50": partial(torchvision_resnet, 50),
     "vit": vit,
 }
 """Builder of each network by name: takes the shape of a sample, the number of classes and the dropout rate."""

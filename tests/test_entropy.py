@@ -110,7 +110,7 @@ def test_a_single_node_has_none():
         (nx.empty_graph(3), "must have an edge of weight above 0"),
         (np.zeros((2, 2)), "must have an edge of weight above 0"),
         (np.diag([1.0, 2.0]), "must have an edge of weight above 0"),
-        (nx.empty_graph(0), "must have a node"),
+        (nx.empty_graph(0), "must be undirected, and must have a node"),
         (nx.DiGraph([(0, 1)]), "must be undirected"),
         (np.array([[0, 1.0], [2.0, 0]]), "must be undirected, a symmetric matrix"),
         (np.array([[0, -1.0], [-1.0, 0]]), "must have finite weights of at least 0"),
