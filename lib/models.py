@@ -7,10 +7,9 @@ from functools import partial
 import torch
 from torch import nn
 
-from lib.choices import CHOICES, OF_IMAGES
-from lib.parameters import Experiment
-
-from .checks import ParameterError, check_own_name
+from .catalogue import NETWORKS, Network
+from .checks import ParameterError
+from .parameters import Experiment
 from .resnets import PreActResNet, torchvision_resnet
 
 
@@ -99,19 +98,11 @@ def news_mlp(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(300, num_classes))
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "mlp": mlp,
-    "small_cnn": small_cnn,
-    "news_mlp": news_mlp,
-    "lenet": lenet,
-    "preact_resnet9": partial(PreActResNet, (1, 1, 1, 1)),
-    "preact_resnet18": partial(PreActResNet, (2, 2, 2, 2)),
-    "preact_resnet34": partial(PreActResNet, (3, 4, 6, 3)),
-    "resnet18": partial(torchvision_resnet, 18),
-    "resnet50": partial(torchvision_resnet, 50),
-    "vit": vit,
-}
-"""Builder of each network by name: takes the shape of a sample, the number of classes and the dropout rate."""
+preact_resnet9 = partial(PreActResNet, (1, 1, 1, 1))
+preact_resnet18 = partial(PreActResNet, (2, 2, 2, 2))
+preact_resnet34 = partial(PreActResNet, (3, 4, 6, 3))
+resnet18 = partial(torchvision_resnet, 18)
+resnet50 = partial(torchvision_resnet, 50)
 
 
 def register(name: str, builder: Callable[..., nn.Module]) -> None:
@@ -122,10 +113,7 @@ def register(name: str, builder: Callable[..., nn.Module]) -> None:
         builder: takes (sample_shape, num_classes, dropout) and gives an `nn.Module` that maps inputs of shape
             (n, *sample_shape) to logits of shape (n, num_classes).
     """
-    check_own_name(name)
-    NETWORKS[name] = builder
-    if name not in CHOICES["network"]:
-        CHOICES["network"].append(name)
+    NETWORKS.add(Network(name, name, builder))
 
 
 def build(experiment: Experiment, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -133,9 +121,9 @@ def build(experiment: Experiment, sample_shape: tuple[int, ...], num_classes: in
 
     Raises ParameterError for a network of images where the samples are none.
     """
-    name = experiment.network
-    if name in OF_IMAGES and len(sample_shape) != 3:
-        raise ParameterError(f"network={name!r}: must have images, not samples of shape {tuple(sample_shape)}")
-    network = NETWORKS[name](tuple(sample_shape), num_classes, experiment.dropout)
+    row = NETWORKS[experiment.network]
+    if row.of_images and len(sample_shape) != 3:
+        raise ParameterError(f"network={row.name!r}: must have images, not samples of shape {tuple(sample_shape)}")
+    network = row(tuple(sample_shape), num_classes, experiment.dropout)
     memory_format = torch.channels_last if experiment.memory_format == "channels_last" else torch.contiguous_format
     return network.to(experiment.device, memory_format=memory_format)

@@ -2,8 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.choices import CHOICES
-from lib.criteria import CRITERIA, END, LABELS, ORACLE, stops
+from lib.criteria import END, ORACLE, stops
 from lib.runs import table as runs
 
 
@@ -49,11 +48,6 @@ def test_a_signal_without_values_is_said_not_fatal():
     with pytest.warns(UserWarning, match="value of record 3 is nan"):
         table = stops(one_run(cnd=[1, 2, np.nan, 1, 1])).set_index("criterion")
     assert table.loc["cnd", "record"] == 2
-
-
-def test_every_recordable_criterion_has_a_rule_and_a_label():
-    assert list(CRITERIA) == CHOICES["criteria"]
-    assert set(LABELS) == {*CRITERIA, END, ORACLE}
 
 
 def test_real_runs_have_every_criterion(runs_folder, tiny):
