@@ -110,8 +110,8 @@ def instance(labels, inputs, rate: float, num_classes: int, seed: int) -> Noisy:
             drawn = stream(seed, "noise", label).standard_normal((features, num_classes), dtype=np.float32)
             weights = torch.from_numpy(drawn)
             for rows in torch.from_numpy(flipped[true[flipped] == label]).split(_ROWS):
-                x = inputs[rows].flatten(1).float()
-                logits = (x @ weights.to(x.device)).double()
+                x = inputs[rows].flatten(1).double()  # so that the draw is the same on every processor
+                logits = x @ weights.to(x)
                 logits[:, label] = -torch.inf
                 noisy[rows] = _draw(logits.softmax(dim=1).cpu().numpy(), draws[rows])
     return compare(like(noisy, labels), labels)
