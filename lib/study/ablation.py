@@ -136,8 +136,9 @@ def _in_records(number: int) -> str:
 
 def _layers(stored: Divergences) -> Iterator[tuple[str, str, pd.DataFrame]]:
     if len(stored.layers) > 1:
+        reference = stored.gaps()[0, 0, 0]
         for layer in stored.layers:
-            yield "layer", layer, stored.compared(stored.gaps(layer=layer)[0, 0, 0], stored.gaps()[0, 0, 0])
+            yield "layer", layer, stored.compared(stored.gaps(layer=layer)[0, 0, 0], reference)
 
 
 def is_shown(variant: Variant) -> bool:
@@ -146,11 +147,12 @@ def is_shown(variant: Variant) -> bool:
 
 
 def _variants(study: Study) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    reference = _gaps_of(study.runs)
     for variant in sorted(
         filter(is_shown, study.variants),
         key=lambda variant: [(name, str(type(value)), value) for name, value in variant.changed.items()],
     ):
-        both = [_gaps_of(variant.runs), _gaps_of(study.runs)]
+        both = [_gaps_of(variant.runs), reference]
         compared = pd.concat(both, axis=1, keys=["gap", "reference"], join="inner").reset_index()
         if len(compared):
             choice = ", ".join(parameter_label(name) for name in variant.changed)
