@@ -56,8 +56,16 @@ class Friedman:
 
     @property
     def critical_difference(self) -> float:
-        """Difference of average ranks from which on two methods differ, see `critical_difference`."""
-        return critical_difference(len(self.ranks), self.blocks) if self.ranks else math.nan
+        """Difference of average ranks from which on two methods differ; NaN without ranks.
+
+        Nemenyi's q sqrt(k (k + 1) / 6 N), q the studentized range over sqrt 2, for k methods and N blocks (Demšar, JMLR
+        2006, section 3.2.2). It holds for many blocks; for few it is a guide to the eye.
+        """
+        methods = len(self.ranks)
+        if not methods:
+            return math.nan
+        q = scipy.stats.studentized_range.ppf(1 - LEVEL, methods, math.inf) / math.sqrt(2)
+        return float(q * math.sqrt(methods * (methods + 1) / (6 * self.blocks)))
 
 
 def friedman(values: pd.DataFrame, baseline: str | None = BASELINE) -> Friedman:
@@ -164,12 +172,3 @@ def holm(p_values: Iterable[float]) -> np.ndarray:
     adjusted = np.empty(len(p))
     adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return adjusted
-
-
-def critical_difference(methods: int, blocks: int) -> float:
-    """Nemenyi's critical difference of average ranks: q sqrt(k (k + 1) / 6 N), q the studentized range over sqrt 2.
-
-    (Demšar, JMLR 2006, section 3.2.2.) It holds for many blocks; for few it is a guide to the eye.
-    """
-    q = scipy.stats.studentized_range.ppf(1 - LEVEL, methods, math.inf) / math.sqrt(2)
-    return float(q * math.sqrt(methods * (methods + 1) / (6 * blocks)))

@@ -50,8 +50,13 @@ class Study:
 
     @property
     def stem(self) -> str:
-        """The name as part of a file name; where it is long, the dataset and a hash of the rest."""
-        return file_stem(self.name)
+        """The name as part of a file name; where that is long or cannot be, the dataset and a hash."""
+        dataset, _, settings = self.name.partition(" ")
+        stem = f"{dataset}-{re.sub('[= ]', '_', settings)}" if settings else dataset
+        if len(settings) <= 40 and re.fullmatch(r"[\w.-]+", stem):
+            return stem
+        plain = re.sub(r"[^\w.-]+", "_", dataset)
+        return f"{plain}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
 
 
 def studies(table: pd.DataFrame) -> list[Study]:
@@ -111,13 +116,3 @@ def _telling(rows: pd.DataFrame, differing: list[str]) -> list[str]:
         if rows.groupby(list(few), dropna=False, observed=True).ngroups == wanted:
             return list(few)
     return differing
-
-
-def file_stem(name: str) -> str:
-    """The name of a study as part of a file name; where that is long or cannot be, the dataset and a hash."""
-    dataset, _, settings = name.partition(" ")
-    stem = f"{dataset}-{re.sub('[= ]', '_', settings)}" if settings else dataset
-    if len(settings) <= 40 and re.fullmatch(r"[\w.-]+", stem):
-        return stem
-    plain = re.sub(r"[^\w.-]+", "_", dataset)
-    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
