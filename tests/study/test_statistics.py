@@ -207,3 +207,11 @@ def test_correlations_of_runs(runs_folder):
     asked = one["criteria"].iloc[0].split(",")
     assert set(found.loc[found["run"] == one["run"].iloc[0], "criterion"]) == set(asked)
     assert found["kendall"].dropna().between(-1, 1).all()
+
+
+def test_without_the_baseline_nothing_is_compared_with_it(stops, correlated):
+    alone = stops[stops["criterion"].isin(["cnd", "oracle", "end"])]
+    table = statistics.summary(alone, correlated)
+    assert table[["improvement_mean", "improvement_low", "holm_p"]].isna().all(axis=None)
+    assert table["gap_mean"].notna().all()
+    assert statistics.over_runs({"digits": alone})["improvement"].isna().all()
