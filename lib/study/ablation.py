@@ -14,7 +14,7 @@ from lib.criteria import stops
 from lib.parameters import parameter_label
 from lib.stopping import select_smoothed, smooth
 from lib.study.restop import finished_runs
-from lib.study.statistics import intervals
+from lib.study.statistics import seed_interval
 from lib.study.studies import SETTING_OF_A_RUN, Study, Variant
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -73,6 +73,11 @@ class Divergences:
                     found[i, j, k, r] = run.gap(record)
         return found
 
+    def compared(self, gaps: np.ndarray, reference: np.ndarray) -> pd.DataFrame:
+        """Gaps and those of the study, shape (runs,), as a row a run: dataset, seed, gap, reference."""
+        about = {name: [run.parameters[name] for run in self.runs] for name in ("dataset", "seed")}
+        return pd.DataFrame(about | {"gap": gaps, "reference": reference})
+
 
 def runs_with_layers(study: Study) -> pd.DataFrame:
     """The runs of a study that store several layers, or those that repeat its trainings to store them."""
@@ -89,61 +94,50 @@ def table(study: Study, folder: Path | str) -> pd.DataFrame:
 
     Returns:
         A row a choice and value: choice, value, runs compared (those that both ways stop), failed (those where the
-        change keeps no record), gap and its ends (points, mean over runs), difference to the study's on the same runs
-        and its ends; of the study itself the difference is 0.
+        change keeps no record), gap and its ends (points, mean over runs, `seed_interval`), difference to the study's
+        on the same runs and its ends; of the study itself the difference is 0.
     """
     with_layers = runs_with_layers(study)
     stored = Divergences(study.runs, folder)
     layered = stored if with_layers is study.runs else Divergences(with_layers, folder)
-    rows = [*_stored_choices(stored), *_layers(layered), *_variants(study)]
-    samples = [values[np.isfinite(values)] for row in rows for values in (row["gaps"], row["gaps"] - row["reference"])]
-    ends = intervals(samples).reshape(len(rows), 2, 2)
-    told = []
-    for i, row in enumerate(rows):
-        gaps, differences = samples[2 * i : 2 * i + 2]
-        told.append(
-            {
-                "choice": row["choice"],
-                "value": row["value"],
-                "runs": len(differences),
-                "failed": int(np.isnan(row["gaps"]).sum()),
-                "gap": gaps.mean() if len(gaps) else np.nan,
-                "gap_low": ends[i, 0, 0],
-                "gap_high": ends[i, 0, 1],
-                "difference": differences.mean() if len(differences) else np.nan,
-                "difference_low": ends[i, 1, 0],
-                "difference_high": ends[i, 1, 1],
-            }
-        )
-    return pd.DataFrame(told)
+    rows = []
+    for choice, value, compared in (*_stored_choices(stored), *_layers(layered), *_variants(study)):
+        compared["difference"] = compared["gap"] - compared["reference"]
+        row = {"choice": choice, "value": value, "runs": compared["difference"].count()}
+        row["failed"] = compared["gap"].isna().sum()
+        for quantity in ("gap", "difference"):
+            low, high = seed_interval(compared, quantity)
+            row |= {quantity: compared[quantity].mean(), f"{quantity}_low": low, f"{quantity}_high": high}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def _stored_choices(stored: Divergences) -> Iterator[dict]:
+def _stored_choices(stored: Divergences) -> Iterator[tuple[str, str, pd.DataFrame]]:
     if not stored.runs:
         return
-    windows = [window for window in WINDOWS if window <= stored.runs[0].records]
-    changed = {
-        "aggregation over neurons": stored.gaps(aggregations=(MEAN, *QUANTILES))[:, 0, 0],
-        "window": stored.gaps(windows=windows)[0, :, 0],
-        "patience": stored.gaps(patiences=PATIENCES)[0, 0],
-    }
-    named = {
-        "aggregation over neurons": [MEAN, *(f"{100 * quantile:g}% quantile" for quantile in QUANTILES)],
-        "window": [f"{window} record{'s' * (window > 1)}" for window in windows],
-        "patience": [f"{patience} record{'s' * (patience > 1)}" for patience in PATIENCES],
-    }
     reference = stored.gaps()[0, 0, 0]
-    yield _row("as in the study", "", reference, reference)
-    for choice, values in named.items():
-        for value, gaps in zip(values, changed[choice], strict=True):
-            yield _row(choice, value, gaps, reference)
+    yield "as in the study", "", stored.compared(reference, reference)
+    aggregations = {MEAN: MEAN} | {f"{100 * quantile:g}% quantile": quantile for quantile in QUANTILES}
+    windows = {_in_records(window): window for window in WINDOWS if window <= stored.runs[0].records}
+    patiences = {_in_records(patience): patience for patience in PATIENCES}
+    for choice, values, gaps in (
+        ("aggregation over neurons", aggregations, stored.gaps(aggregations=[*aggregations.values()])[:, 0, 0]),
+        ("window", windows, stored.gaps(windows=[*windows.values()])[0, :, 0]),
+        ("patience", patiences, stored.gaps(patiences=PATIENCES)[0, 0]),
+    ):
+        for value, of_value in zip(values, gaps, strict=True):
+            yield choice, value, stored.compared(of_value, reference)
 
 
-def _layers(stored: Divergences) -> Iterator[dict]:
+def _in_records(number: int) -> str:
+    return f"{number} record{'s' * (number > 1)}"
+
+
+def _layers(stored: Divergences) -> Iterator[tuple[str, str, pd.DataFrame]]:
     if len(stored.layers) > 1:
         reference = stored.gaps()[0, 0, 0]
         for layer in stored.layers:
-            yield _row("layer", layer, stored.gaps(layer=layer)[0, 0, 0], reference)
+            yield "layer", layer, stored.compared(stored.gaps(layer=layer)[0, 0, 0], reference)
 
 
 def is_shown(variant: Variant) -> bool:
@@ -151,50 +145,40 @@ def is_shown(variant: Variant) -> bool:
     return bool(variant.changed) and "validation_share" not in variant.changed
 
 
-def _variants(study: Study) -> Iterator[dict]:
+def _variants(study: Study) -> Iterator[tuple[str, str, pd.DataFrame]]:
     reference = _gaps_of(study.runs)
     for variant in sorted(
-        study.variants, key=lambda variant: [(name, str(type(value)), value) for name, value in variant.changed.items()]
+        filter(is_shown, study.variants),
+        key=lambda variant: [(name, str(type(value)), value) for name, value in variant.changed.items()],
     ):
-        if not is_shown(variant):
-            continue
-        both = pd.concat([_gaps_of(variant.runs), reference], axis=1, keys=["variant", "study"], join="inner")
-        if len(both):
+        both = [_gaps_of(variant.runs), reference]
+        compared = pd.concat(both, axis=1, keys=["gap", "reference"], join="inner").reset_index()
+        if len(compared):
             choice = ", ".join(parameter_label(name) for name in variant.changed)
             value = ", ".join(str(value).replace("_", " ") for value in variant.changed.values())
-            yield _row(choice, value, both["variant"].to_numpy(), both["study"].to_numpy())
+            yield choice, value, compared
 
 
 def _gaps_of(runs: pd.DataFrame) -> pd.Series:
     of_cnd = stops(runs).query("criterion == 'cnd'").drop_duplicates(SETTING_OF_A_RUN)
-    return of_cnd.set_index(SETTING_OF_A_RUN)["gap"]
-
-
-def _row(choice: str, value: str, gaps: np.ndarray, reference: np.ndarray) -> dict:
-    return {"choice": choice, "value": value, "gaps": gaps, "reference": reference}
+    return of_cnd.set_index(["dataset", *SETTING_OF_A_RUN])["gap"]
 
 
 def heat_maps(stored: Divergences) -> dict[str, pd.DataFrame]:
     """Mean gap of CND over runs, in points, as two choices change together: each table's rows and columns are named."""
-    pairs = {
-        "window × patience": stored.gaps((None,), WINDOWS, PATIENCES)[0],
-        "window × quantile": stored.gaps(QUANTILES, WINDOWS)[:, :, 0].swapaxes(0, 1),
-        "patience × quantile": stored.gaps(QUANTILES, (None,), PATIENCES)[:, 0].swapaxes(0, 1),
+    window, patience = pd.Index(WINDOWS, name="window"), pd.Index(PATIENCES, name="patience")
+    quantile = pd.Index([f"{100 * q:g}%" for q in QUANTILES], name="quantile")
+    maps = (
+        (window, patience, stored.gaps((None,), WINDOWS, PATIENCES)[0]),
+        (window, quantile, stored.gaps(QUANTILES, WINDOWS)[:, :, 0].swapaxes(0, 1)),
+        (patience, quantile, stored.gaps(QUANTILES, (None,), PATIENCES)[:, 0].swapaxes(0, 1)),
+    )
+    return {
+        f"{rows.name} × {columns.name}": pd.DataFrame(
+            np.ma.masked_invalid(gaps).mean(axis=-1).filled(np.nan), index=rows, columns=columns
+        )
+        for rows, columns, gaps in maps
     }
-    names = {"window": WINDOWS, "patience": PATIENCES, "quantile": [f"{100 * q:g}%" for q in QUANTILES]}
-    found = {}
-    for title, cells in pairs.items():
-        rows, columns = title.split(" × ")
-        found[title] = pd.DataFrame(_means(cells), index=names[rows], columns=names[columns])
-        found[title].index.name, found[title].columns.name = rows, columns
-    return found
-
-
-def _means(values: np.ndarray) -> np.ndarray:
-    """Means over the last axis of what is finite; NaN where nothing is."""
-    finite = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        return np.where(finite, values, 0).sum(axis=-1) / finite.sum(axis=-1)
 
 
 def layer_signals(stored: Divergences) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from lib.catalogue import CRITERIA
 from lib.checks import ParameterError, check_choice
+from lib.cnd import aggregate
 from lib.criteria import gap, oracle
 from lib.parameters import ROOT, expanded
 from lib.runs.folder import DIVERGENCE, divergence_by_layer, layers_of
@@ -100,7 +101,7 @@ class FinishedRun:
         self.epoch, self.test_accuracy = columns["epoch"], columns["test_accuracy"]
         self.records = len(self.epoch)
         self.oracle = oracle(self.test_accuracy)
-        self._sorted: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._sorted: dict[str, np.ndarray] = {}
 
     @cached_property
     def layers(self) -> dict[str, int]:
@@ -145,8 +146,7 @@ class FinishedRun:
             return self._columns[name]
         if settings.layer not in self.layers:
             raise ValueError(f"layer={settings.layer!r}: must be one that was stored, {', '.join(self.layers)}")
-        ordered, mean = self._ordered(settings.layer)
-        return mean if settings.quantile is None else sorted_quantile(ordered, settings.quantile)
+        return aggregate(self._ordered(settings.layer), settings.quantile, ordered=True)
 
     def tells(self, layer: str | None = None) -> bool:
         """Whether CND of a layer, None: its own, can be had; what it takes is read now, and `signal` need not wait."""
@@ -164,14 +164,14 @@ class FinishedRun:
         asked = (settings.quantile, settings.layer) == (self.own.quantile, self.own.layer)
         return asked and bool(self.parameters["cnd_layer"] or self.parameters["cnd_stored_layers"] in ("", "all"))
 
-    def _ordered(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
-        """The neurons' divergences in rising order, shape (records, neurons), and their mean."""
+    def _ordered(self, layer: str) -> np.ndarray:
+        """The neurons' divergences in rising order, shape (records, neurons)."""
         if layer not in self._sorted:
             try:
                 bits = divergence_by_layer(self.folder, self.records)[layer]
             except FileNotFoundError:
                 raise ValueError(f"{DIVERGENCE} is missing: CND is there only as {self.own.aggregated}") from None
-            self._sorted[layer] = np.sort(bits, axis=1), bits.mean(axis=1, dtype=np.float64)
+            self._sorted[layer] = np.sort(bits, axis=1)
         return self._sorted[layer]
 
 
@@ -193,15 +193,3 @@ def finished_runs(table: pd.DataFrame, folder: Path | str) -> list[FinishedRun]:
         FinishedRun(root / told["run"], told, {name: values[of_run] for name, values in columns.items()})
         for of_run, told in zip(rows, parameters, strict=True)
     ]
-
-
-def sorted_quantile(values: np.ndarray, quantile: float) -> np.ndarray:
-    """The quantile, interpolated linearly, of values sorted along the last axis; shape (n, m) gives (n,).
-
-    As `lib.cnd.aggregate` takes it of values in any order; NaN where a value is missing.
-    """
-    place = quantile * (values.shape[1] - 1)
-    low, high = (values[:, at].astype(np.float64) for at in (math.floor(place), math.ceil(place)))
-    weight = place % 1
-    found = low + weight * (high - low) if weight < 0.5 else high - (1 - weight) * (high - low)
-    return np.where(np.isnan(values[:, -1]), np.nan, found)

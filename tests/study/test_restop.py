@@ -1,14 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lib.checks import ParameterError
 from lib.cnd import aggregate
 from lib.criteria import oracle
 from lib.runs import load
 from lib.runs.folder import DIVERGENCE
-from lib.study.restop import FinishedRun, Settings, finished_runs, sorted_quantile
+from lib.study.restop import FinishedRun, Settings, finished_runs
 from tests.benchmarks.exploring import make
 
 NEURONS, RECORDS = 9, 40
@@ -37,15 +35,6 @@ def test_a_stop_is_told_with_its_gap_and_what_it_takes(tmp_path):
     other = run.stopped(Settings())
     assert (other.record, other.reason) == (None, "criterion='cnd': was not recorded")
     assert np.isnan(other.gap)
-
-
-@given(
-    st.lists(st.lists(st.floats(-1e6, 1e6), min_size=5, max_size=5), min_size=1, max_size=4),
-    st.sampled_from([0, 0.1, 0.25, 0.5, 0.9, 1]),
-)
-def test_quantiles_of_sorted_values_are_those_of_numpy(values, quantile):
-    values = np.sort(np.array(values), axis=1)
-    assert sorted_quantile(values, quantile) == pytest.approx(np.quantile(values, quantile, axis=1), rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("neurons", [1, 2, 7, 300])
