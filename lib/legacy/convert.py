@@ -6,6 +6,7 @@ CND, so that a legacy folder becomes a run folder for each of its estimators. Wh
 """
 
 import filecmp
+import hashlib
 import json
 import os
 import re
@@ -19,7 +20,6 @@ import pandas as pd
 from lib.catalogue import CRITERIA
 from lib.checks import ParameterError
 from lib.cnd import aggregate
-from lib.files import digest
 from lib.legacy import arguments, results
 from lib.parameters import ROOT, expanded
 from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES
@@ -27,7 +27,6 @@ from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES
 RESULTS = "performances.pkl"
 _COLUMNS = ["record", "epoch", "train_loss", "train_accuracy", "test_accuracy"]
 _COLUMNS += ["corrupted_accuracy_given", "corrupted_accuracy_true"]  # those of every run; the others are criteria
-_LONGEST = 1000  # characters of a message
 
 
 class Imported(NamedTuple):
@@ -129,7 +128,7 @@ def _write(
     parameters["criteria"] = [name for name in CRITERIA if name in series]
     rate = f"{parameters['noise_rate']:g}" if parameters["noise_rate"] else ""
     network = re.sub(r"\W+", "_", parameters["network"])
-    version = digest(json.dumps([told.given, estimator], sort_keys=True).encode())
+    version = hashlib.sha256(json.dumps([told.given, estimator], sort_keys=True).encode()).hexdigest()[:8]
     name = f"{parameters['dataset']}-{parameters['noise']}{rate}-{network}-seed{parameters['seed']}-{version}"
     about = {"name": name, **told.about, "parameters": parameters, "layers": layers if estimator else {}}
     folder = parent / name
@@ -157,5 +156,5 @@ def _is_new(made: Path, target: Path) -> bool:
 
 def _printable(text: str) -> str:
     """A text with names from the files in it, short, in one line, without anything that a terminal would obey."""
-    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    text = text if len(text) <= 1000 else f"{text[:500]} ... {text[-500:]}"
     return text if text.isprintable() else ascii(text)[1:-1]
