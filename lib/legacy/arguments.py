@@ -12,7 +12,6 @@ from lib.parameters import PARAMETERS
 from lib.runs.folder import IMPORTED
 
 _UNTOLD = ("augmentation", "loss", "optimizer", "schedule", "signal_passes", "device", "dtype", "memory_format")
-_NOT_KEPT = ("average_epochs",)  # the original kept no average of weights
 _DATASET_OF = {row.name: row.people_of for row in NOISES.values() if row.people_of}  # of human labels
 _ESTIMATORS = {
     "histogram": r"pmf|histograms?",
@@ -72,9 +71,7 @@ def read(path: Path) -> Arguments:
     if unused := sorted(given.keys() - _FIELDS.keys()):
         left_out.append(f"arguments {', '.join(unused)}")
 
-    parameters = {name: found.get(name, row.default) for name, row in PARAMETERS.items()}
-    parameters |= dict.fromkeys(_UNTOLD, "unknown") | {name: 0.0 for name in _NOT_KEPT if name in PARAMETERS}
-    parameters |= {
+    known = found | {
         "dataset": dataset,
         "noise": noise,
         "network": _matching(found["network"], NETWORKS) or found["network"],
@@ -82,10 +79,12 @@ def read(path: Path) -> Arguments:
         "window": window,
         "cnd_quantile": quantile,
         "cnd_filter": "predicted_as_labelled" if found["num_classes"] <= 10 else "all",
+        "average_epochs": 0.0,  # no average of the weights was kept
     }
+    known |= dict.fromkeys(_UNTOLD, "unknown")
     about = {
         "environment": dict.fromkeys(("python", "torch", "numpy", "commit", "device")),
-        "parameters": parameters,
+        "parameters": {name: known.get(name, row.default) for name, row in PARAMETERS.items()},
         "data": {
             "source": f"{dataset}, imported from results of the described original",
             "classes": [str(label) for label in range(found["num_classes"])],

@@ -147,9 +147,8 @@ def _is_new(made: Path, target: Path) -> bool:
     """Whether nothing is at the target yet; False where the same run is. Raises FileExistsError for another one."""
     if not target.exists():
         return True
-    written = [name for name in (PERFORMANCES, DIVERGENCE) if (made / name).exists()]
-    same, *_ = filecmp.cmpfiles(made, target, written, shallow=False)
-    if same != written or not (target / ARGS).exists():
+    recorded = [path.name for path in made.iterdir() if path.name not in (ARGS, LOG)]  # those tell the legacy folder
+    if not (target / ARGS).exists() or filecmp.cmpfiles(made, target, recorded, shallow=False)[0] != recorded:
         raise FileExistsError(f"{target}: holds another run; remove it, or name another runs folder")
     return False
 
