@@ -77,11 +77,12 @@ def _unused(values: Any) -> bool:
 
 
 def _numbers(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Float64 of that shape, NaN for None."""
+    """Float64 of that shape, NaN for None; each may be an array of one value."""
     try:
         numbers = np.array(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ParameterError(f"{name}: must be numbers of shape {shape} ({error})") from error
+    numbers = numbers[..., 0] if numbers.shape == (*shape, 1) else numbers
     if numbers.shape != shape:
         raise ParameterError(f"{name}: must be of shape {shape}, as args.json tells, is {numbers.shape}")
     return numbers

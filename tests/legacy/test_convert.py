@@ -160,6 +160,12 @@ def test_a_share_that_is_one_but_for_rounding_is_no_percentage(imported):
     assert set(run["train_accuracy"]) == {1.0}
 
 
+def test_values_may_be_tensors_of_one_value_with_gaps(imported):
+    run = one(imported(train_loss=[None, *[torch.tensor(0.5)] * 11], train_acc=[torch.tensor([0.5])] * EPOCHS))
+    assert np.isnan(run["train_loss"][0])
+    assert set(run["train_loss"][1:]) == set(run["train_accuracy"]) == {0.5}
+
+
 def test_signals_that_were_recorded_are_criteria(imported):
     values = {"LS": [0.1] * EPOCHS, "CSR": [0.2] * EPOCHS, "known_polluted_accuracy_loglik": [-3.0] * EPOCHS}
     run = one(imported(**values))
