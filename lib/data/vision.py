@@ -4,9 +4,6 @@ Downloading and the checks of archives are ours, so that a cut file is never tak
 formats is torchvision's.
 """
 
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lib.data.downloads import Archive, fetch
+from lib.files import alone_in, scratch
 from lib.torchvision_operators import declare
 
 
@@ -74,15 +72,12 @@ def compute(name: str, folder: Path) -> dict[str, np.ndarray]:
     """
     archives = _archives(VISION[name].reader)
     paths = [fetch(archive, folder) for archive in archives]
-    place = folder if os.access(folder, os.W_OK) else None
-    for left_by_a_killed_process in folder.glob(f".{name}.*.unpacked"):
-        shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
-    with tempfile.TemporaryDirectory(".unpacked", f".{name}.", place) as scratch:
+    with alone_in(folder), scratch(folder, name) as unpacked:
         for archive, path in zip(archives, paths, strict=True):
-            link = Path(scratch) / archive.file
+            link = unpacked / archive.file
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path.resolve())
-        train, test = (_part(VISION[name].reader, scratch, training) for training in (True, False))
+        train, test = (_part(VISION[name].reader, str(unpacked), training) for training in (True, False))
     arrays = {"x_train": train[0], "y_train": train[1], "x_test": test[0], "y_test": test[1]}
     source = np.array(f"{VISION[name].title} (official archive, MD5 checked)")
     return arrays | {"classes": np.array(train[2]), "source": source}

@@ -11,6 +11,7 @@ from lib.parameters import Experiment
 from lib.runs import table as runs
 from lib.study.studies import studies
 from lib.training import run
+from tests.conftest import left
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (20, 9, 7, 3), dtype=np.uint8)
@@ -127,7 +128,7 @@ def test_a_changed_image_is_seen_and_what_was_prepared_before_goes(pictures):
     before = load(pictures)
     Image.new("RGB", (12, 10), (255, 255, 255)).save(pictures / "train" / "owl" / "0.png")
     assert not torch.equal(load(pictures).x_train.stored, before.x_train.stored)
-    assert len(list((pictures.parent / "prepared").iterdir())) == 1
+    assert len(left(pictures.parent / "prepared")) == 1
 
 
 def test_hidden_files_and_folders_are_no_images(pictures):
