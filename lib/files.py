@@ -11,6 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from lib.checks import found
+
 _log = logging.getLogger("lib")
 LOCK = ".lock"
 
@@ -35,6 +37,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def there(wanted: Path) -> str:
+    """What there is where a file or folder was looked for, as an error says it, with the closest match."""
+    place = next(parent for parent in wanted.absolute().parents if parent.is_dir())
+    return f"{found(wanted.name, (path.name for path in place.iterdir() if not path.name.startswith('.')))} in {place}"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from lib.checks import ParameterError, found
@@ -115,12 +116,11 @@ def _places(text: np.ndarray, known: np.ndarray, name: str) -> np.ndarray:
     """The place of each label among the known names."""
     if len(set(known)) < len(known):
         raise ParameterError(f"{name}: classes must name each class once, found {', '.join(known)}")
-    order = np.argsort(known)
-    places = order[np.searchsorted(known, text, sorter=order).clip(max=len(known) - 1)]
-    unknown = np.unique(text[known[places] != text])
+    places = pd.Index(known).get_indexer(text)
+    unknown = np.unique(text[places < 0])
     if len(unknown):
-        those = found(unknown[0], known.tolist())
-        raise ParameterError(f"{name}: must be of the classes of y_train or classes, not {', '.join(unknown)}; {those}")
+        those = f"{', '.join(unknown)}; {found(unknown[0], known.tolist())}"
+        raise ParameterError(f"{name}: must be of the classes in y_train or classes, not {those}")
     return places
 
 

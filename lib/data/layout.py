@@ -90,7 +90,7 @@ def scaled(train: np.ndarray, test: np.ndarray, layout: str, scaling: str) -> tu
 
 
 def _statistics(values: np.ndarray, by_channel: bool) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Mean and deviation, 1 where constant, of each channel or value of a sample; whether one is far from unit scale."""
+    """Mean and deviation, 1 where constant, of each channel or value of a sample; whether one is far from 1."""
     from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
     moments, magnitude = StandardScaler(), MaxAbsScaler()

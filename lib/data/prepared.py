@@ -83,6 +83,7 @@ def read(
     Raises:
         ParameterError: for a file that is damaged, or holds Python objects.
     """
+    name = ""
     try:
         with zipfile.ZipFile(file) as archive, np.load(file) as stored, file.open("rb") as raw:
             arrays = {}
@@ -92,8 +93,8 @@ def read(
                 arrays[name] = stored[name] if mapped is None else mapped
             return arrays
     except (ValueError, EOFError, zipfile.BadZipFile, struct.error, zlib.error) as error:
-        why = " ".join(str(error).split())
-        raise ParameterError(f"{parameter}: {file} {fault} ({why})") from error
+        where = f"{name}: " if name else ""
+        raise ParameterError(f"{parameter}: {file} {fault} ({where}{' '.join(str(error).split())})") from error
 
 
 def _mapped(file: Path, raw, member: zipfile.ZipInfo) -> np.ndarray | None:

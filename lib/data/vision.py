@@ -4,12 +4,15 @@ Downloading and the checks of archives are ours, so that a cut file is never tak
 formats is torchvision's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from lib.checks import ParameterError
+from lib.data.dataset import Dataset
 from lib.data.downloads import Archive, fetch
 from lib.files import alone_in, scratch
 from lib.torchvision_operators import declare
@@ -101,11 +104,13 @@ def source(name: str, told: str, images: np.ndarray) -> str:
     return told
 
 
-def coarse(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of CIFAR-100 with its 20 superclasses as labels."""
-    superclass = np.array(_SUPERCLASS)
-    relabelled = {name: superclass[arrays[name]] for name in ("y_train", "y_test") if arrays[name].max() < 100}
-    return arrays | relabelled | {"classes": np.array(_SUPERCLASSES)}
+def coarse(dataset: Dataset) -> Dataset:
+    """CIFAR-100 with its 20 superclasses as labels. Raises ParameterError for labels above 99."""
+    if max(dataset.y_train.max(), dataset.y_test.max()) >= len(_SUPERCLASS):
+        raise ParameterError(f"cifar100.npz: must have labels of 100 classes, found {dataset.num_classes}")
+    superclass = torch.tensor(_SUPERCLASS)
+    fine = dataset.y_train, dataset.y_test
+    return replace(dataset, y_train=superclass[fine[0]], y_test=superclass[fine[1]], classes=_SUPERCLASSES)
 
 
 def _archives(reader: str) -> list[Archive]:

@@ -72,7 +72,7 @@ def test_glove_vectors_of_known_words_only(tmp_path, monkeypatch):
     monkeypatch.setattr(news, "DIMENSIONS", 3)
     glove = tmp_path / "glove.txt"
     glove.write_text("the 1 2 3\nunseen 4 5 6\nfox 7 8 9.5\n")
-    vocabulary, vectors = news.glove_vectors(glove, {"the", "fox"})
+    vocabulary, vectors, _told = news.glove_vectors(glove, {"the", "fox"})
     assert vectors[vocabulary["fox"]].tolist() == [7, 8, 9.5]
     assert set(vocabulary) == {"the", "fox"}
     glove.write_text("the 1 2\n")
