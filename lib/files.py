@@ -42,7 +42,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def there(wanted: Path) -> str:
     """What there is where a file or folder was looked for, as an error says it, with the closest match."""
     place = next(parent for parent in wanted.absolute().parents if parent.is_dir())
-    return f"{found(wanted.name, (path.name for path in place.iterdir() if not path.name.startswith('.')))} in {place}"
+    names = (path.name for path in place.iterdir() if not path.name.startswith("."))
+    return f"in {place} {found(wanted.name, names)}"
 
 
 @contextmanager

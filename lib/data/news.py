@@ -160,18 +160,20 @@ def glove_vectors(glove: Path, known_words: set[str]) -> tuple[dict[str, int], n
     vectors: dict[str, np.ndarray] = {}
     unusable: Counter[str] = Counter()
     with glove.open("rb") as lines:
-        for number, line in enumerate(lines):
-            token, *numbers = line.rsplit(maxsplit=DIMENSIONS) or [b""]
-            word = token.decode(errors="replace")
-            if "\N{REPLACEMENT CHARACTER}" in word:
+        for number, line in enumerate(filter(bytes.strip, lines)):
+            token, *numbers = line.rsplit(maxsplit=DIMENSIONS)
+            try:
+                word = token.decode()
+            except UnicodeDecodeError:
                 unusable["not UTF-8"] += 1
-            elif len(numbers) < DIMENSIONS:
+                continue
+            if len(numbers) < DIMENSIONS:
                 unusable["too short"] += number > 0 or len(numbers) > 1  # a header has two fields
             elif word in known_words and (vector := _finite(numbers)) is None:
                 unusable["not finite numbers"] += 1
             elif word in known_words:
                 vectors.setdefault(word, vector)
-    told = ", ".join(f"{count:,} {what}" for what, count in unusable.items() if count)
+    told = ", ".join(f"{count:,} {what}" for what, count in sorted(unusable.items()) if count)
     told = f"lines not used: {told}" if told else ""
     if not vectors:
         with glove.open("rb") as lines:

@@ -90,15 +90,15 @@ def _pictures(folder: Path, origin: str) -> list[Picture]:
     for part, names in (("train", ("train",)), ("test", ("test", "val"))):
         place = next((folder / name for name in names if (folder / name).is_dir()), None)
         if place is None:
-            raise ParameterError(f"{origin}: must hold a folder {' or '.join(names)}, {there(folder / names[0])}")
+            raise ParameterError(f"{origin}: must hold a folder {' or '.join(names)}; {there(folder / names[0])}")
         kinds = sorted(kind for kind in place.iterdir() if kind.is_dir() and not kind.name.startswith("."))
         if not kinds:
-            raise ParameterError(f"{origin}: must hold a folder a class with images in it, {there(place / '*')}")
+            raise ParameterError(f"{origin}: must hold a folder a class with images in it; {there(place / '*')}")
         for kind in kinds:
             files = [file for file in sorted(kind.rglob("*")) if file.suffix.lower() in _SUFFIXES and file.is_file()]
             here = [Picture(file, part, kind.name) for file in files if not file.name.startswith(".")]
             if not here:
-                raise ParameterError(f"{origin}: must hold images of every class, {there(kind / '*')}")
+                raise ParameterError(f"{origin}: must hold images of every class; {there(kind / '*')}")
             pictures += here
     trained = {picture.label for picture in pictures if picture.part == "train"}
     unknown = sorted({picture.label for picture in pictures} - trained)

@@ -90,6 +90,17 @@ def test_a_download_that_breaks_off_is_never_kept(tmp_path, server, monkeypatch)
     assert left(tmp_path) == []
 
 
+def test_a_server_that_is_silent_is_given_up(tmp_path, server, monkeypatch):
+    given_up = threading.Event()
+    monkeypatch.setattr(server.RequestHandlerClass, "do_GET", lambda handler: given_up.wait())
+    monkeypatch.setattr("lib.data.downloads._TIMEOUT", 0.2)
+    server.block_on_close = False
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded .*timed out"):
+        fetch(Archive("a", MD5, (f"{server.address}/a",)), tmp_path)
+    given_up.set()
+    assert left(tmp_path) == []
+
+
 def test_two_that_download_the_same_file_do_not_break_each_other(tmp_path, server):
     server.files["/a"] = CONTENT
     command = [

@@ -91,11 +91,51 @@ def test_arrays_that_do_not_fit_are_named(tmp_path, changed, message):
     assert "own.npz" in str(error.value)
 
 
+def test_arrays_under_other_names_are_said_with_the_closest(tmp_path):
+    named = {"X_train": IMAGES, "Y_train": LABELS, "x_test": IMAGES[:6], "y_test": LABELS[:6]}
+    np.savez(tmp_path / "own.npz", **named)
+    told = r"x_train, y_train missing, found X_train, Y_train, x_test, y_test; did you mean 'X_train'\?"
+    with pytest.raises(ParameterError, match=told):
+        load(tmp_path / "own.npz")
+    np.savez(tmp_path / "other.npz", np.arange(3))
+    with pytest.raises(ParameterError, match=r"x_train, y_train, x_test, y_test missing, found arr_0$"):
+        load(tmp_path / "other.npz")
+
+
+def test_text_stored_as_objects_is_named_with_the_remedy(tmp_path):
+    np.savez(tmp_path / "own.npz", **arrays(y_train=np.array(["cat", "dog"] * 10, dtype=object)))
+    told = r"text must be of dtype str, not object \(y_train: Object arrays cannot be loaded"
+    with pytest.raises(ParameterError, match=told):
+        load(tmp_path / "own.npz")
+
+
+def test_what_is_there_is_said_where_a_path_or_folder_is_not(pictures):
+    with pytest.raises(ParameterError, match=r"found none at .*/bird; in .* found birds; did you mean 'birds'\?"):
+        load(pictures.parent / "bird")
+    (pictures / "notes.zip").touch()
+    with pytest.raises(ParameterError, match=r"found a file of another kind at .*notes\.zip"):
+        load(pictures / "notes.zip")
+    (pictures / "train").rename(pictures / "Train")
+    told = r"must hold a folder train; in .*birds found Train, notes\.zip, val; did you mean 'Train'\?"
+    with pytest.raises(ParameterError, match=told):
+        load(pictures)
+    (pictures / "train").mkdir()
+    (pictures / "train" / "a.png").touch()
+    with pytest.raises(ParameterError, match=r"must hold a folder a class with images in it; in .*train found a\.png"):
+        load(pictures)
+    (pictures / "train" / "owl").mkdir()
+    (pictures / "train" / "owl" / "0.heic").touch()
+    with pytest.raises(ParameterError, match=r"must hold images of every class; in .*owl found 0\.heic"):
+        load(pictures)
+
+
 def test_a_file_that_is_none(tmp_path):
     (tmp_path / "own.npz").write_bytes(b"no archive")
     with pytest.raises(ParameterError, match=r"dataset='.*own\.npz': .* is damaged, or no \.npz file of plain arrays"):
         load(tmp_path / "own.npz")
-    with pytest.raises(ParameterError, match=r"\.npz file or a folder of images, found none at .*; found own\.npz in "):
+    with pytest.raises(
+        ParameterError, match=r"\.npz file or a folder of images, found none at .*; in .* found own\.npz"
+    ):
         load(tmp_path / "nowhere.npz")
 
 
@@ -139,7 +179,7 @@ def test_hidden_files_and_folders_are_no_images(pictures):
 
 def test_a_class_without_images_is_named(pictures):
     (pictures / "train" / "hawk").mkdir()
-    with pytest.raises(ParameterError, match=r"must hold images of every class, found nothing in .*hawk"):
+    with pytest.raises(ParameterError, match=r"must hold images of every class; in .*hawk found nothing"):
         load(pictures)
 
 
@@ -191,7 +231,7 @@ def test_images_of_many_sizes_are_scaled_and_cropped(pictures):
 
 
 def test_folders_that_do_not_fit(pictures, tmp_path):
-    with pytest.raises(ParameterError, match=r"must hold a folder train, found crow, owl, wren in .*train"):
+    with pytest.raises(ParameterError, match=r"must hold a folder train; in .*train found crow, owl, wren"):
         load(pictures / "train")
     with pytest.raises(ParameterError, match=r"must be an \.npz file or a folder of images, found none"):
         load(tmp_path / "nowhere")
