@@ -7,6 +7,9 @@ import torch
 
 from lib.data.augmentation import Moves, apply
 
+# What GPUs can index in place of types for which few operations are written.
+_ON_CARDS = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.float64}
+
 
 class Inputs:
     """The inputs of one set. Indexing with rows (a tensor, slice or list) gives what a network sees of them:
@@ -86,7 +89,8 @@ class Inputs:
 
     def to(self, device: str, channels_last: bool = False) -> "Inputs":
         """The same inputs on a device, images in the memory format asked for."""
-        moved = (None if tensor is None else tensor.to(device) for tensor in (self.stored, self._weight, self._bias))
+        known = self.stored if device == "cpu" else self.stored.to(_ON_CARDS.get(self.stored.dtype, self.stored.dtype))
+        moved = (None if tensor is None else tensor.to(device) for tensor in (known, self._weight, self._bias))
         return Inputs(*moved, are_images=self.are_images, channels_last=channels_last)
 
 

@@ -9,8 +9,9 @@ from lib.checks import ParameterError
 from lib.data.inputs import Inputs
 
 _CHANNELS = (1, 3, 4)  # of images, where nothing else says which axis they are
-_BLOCK = 1 << 22  # numbers that are looked at together, so that a mapped array is never in memory as a whole
+_BLOCK = 1 << 18  # numbers that are looked at together, so that a mapped array is never in memory as a whole
 _FAR = 10  # times unit scale
+_ROUNDING = 1e-12  # deviation of a constant from its mean, relative to it
 
 
 def checked(values: np.ndarray, name: str) -> np.ndarray:
@@ -19,7 +20,8 @@ def checked(values: np.ndarray, name: str) -> np.ndarray:
         raise ParameterError(f"{name}: must be numbers of shape (n, ...), not {values.dtype} {values.shape}")
     native = np.float64 if values.dtype.kind == "f" and values.dtype.itemsize > 8 else values.dtype.newbyteorder("=")
     with np.errstate(over="ignore"):
-        finite = all(np.isfinite(block.astype(np.float32, copy=False)).all() for block in _blocks(values))
+        parts = _blocks(values) if values.dtype.kind == "f" else ()
+        finite = all(np.isfinite(block.astype(np.float32, copy=False)).all() for block in parts)
     if not finite:
         raise ParameterError(f"{name}: must be finite numbers of single precision, holds NaN, infinity or larger ones")
     return values.astype(native, copy=False)
@@ -93,15 +95,19 @@ def _statistics(values: np.ndarray, by_channel: bool) -> tuple[np.ndarray, np.nd
     """Mean and deviation, 1 where constant, of each channel or value of a sample; whether one is far from 1."""
     from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
-    moments, magnitude = StandardScaler(), MaxAbsScaler()
+    moments, extremes = StandardScaler(), MaxAbsScaler()
     for block in _blocks(values):
-        columns = block.reshape(-1, values.shape[-1] if by_channel else block[0].size).astype(np.float64)
-        moments.partial_fit(columns)
-        magnitude.partial_fit(columns)
-    constant_0 = magnitude.max_abs_ == 0
-    small = (magnitude.max_abs_ < 1 / _FAR) & ~constant_0
-    far = small | (np.abs(moments.mean_) > _FAR) | (moments.scale_ > _FAR)
-    return moments.mean_, moments.scale_, bool(far.any())
+        samples = block.reshape(len(block), -1).astype(np.float64)
+        moments.partial_fit(samples)
+        extremes.partial_fit(samples)
+    mean, variance, largest = moments.mean_, moments.var_, extremes.max_abs_
+    if by_channel:
+        means, variances = (of.reshape(-1, values.shape[-1]) for of in (mean, variance))
+        mean, variance, largest = means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0), largest.max()
+    deviation = np.sqrt(variance)
+    deviation[deviation <= _ROUNDING * np.abs(mean)] = 1
+    far = (np.abs(mean) > _FAR) | (deviation > _FAR) | ((largest < 1 / _FAR) & (largest > 0))
+    return mean, deviation, bool(far.any())
 
 
 def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
