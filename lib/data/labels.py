@@ -25,12 +25,11 @@ class Labels(NamedTuple):
 
 
 class _Written(NamedTuple):
-    """Labels of one part, shape (n,), their kind, what is unusual about them, and the columns of one-hot rows."""
+    """Labels of one part, shape (n,), their kind, and what is unusual about them."""
 
     values: np.ndarray
     kind: str
-    unusual: tuple[str, ...] = ()
-    columns: int = 0
+    unusual: list[str]
 
 
 def read(train: np.ndarray, test: np.ndarray, classes: np.ndarray | None, origin: str) -> Labels:
@@ -46,24 +45,30 @@ def read(train: np.ndarray, test: np.ndarray, classes: np.ndarray | None, origin
     Raises:
         ParameterError: for labels that are none, or could be read in two ways.
     """
-    names = {part: f"y_{part} of {origin}" for part in ("train", "test")}
-    parts = {part: _written(values, names[part]) for part, values in (("train", train), ("test", test))}
-    kinds = [written.kind for written in parts.values()]
+    parts = {f"y_{part} of {origin}": values for part, values in (("train", train), ("test", test))}
+    written = [_written(values, name) for name, values in parts.items()]
+    values, kinds = [part.values for part in written], [part.kind for part in written]
     if kinds[0] != kinds[1]:
-        raise ParameterError(f"{names['test']}: must be written like y_train, which holds {kinds[0]}, not {kinds[1]}")
-    unusual = list(dict.fromkeys(how for written in parts.values() for how in written.unusual))
-    values = {part: written.values for part, written in parts.items()}
-    named = None if classes is None else _names(classes, origin)
+        raise ParameterError(
+            f"y_test of {origin}: must be written like y_train, which holds {kinds[0]}, not {kinds[1]}"
+        )
+    unusual = list(dict.fromkeys(how for part in written for how in part.unusual))
+    known = None if classes is None else _names(classes, origin)
     if kinds[0] == "text":
-        known = np.unique(values["train"]) if named is None else named
-        values = {part: _places(values[part], known, names[part]) for part in values}
-    else:
-        known, first = _numbered(values, named, parts["train"].columns, origin)
-        values = {part: numbers - first for part, numbers in values.items()}
+        known = np.unique(values[0]) if known is None else known
+        values = [_places(text, known, name) for text, name in zip(values, parts, strict=True)]
+    elif kinds[0] == "numbers":
+        known, first = _numbered(*values, known, origin)
+        values = [numbers - first for numbers in values]
         unusual += [f"1 to {len(known)}"] if first else []
+    else:
+        columns = train.shape[1]
+        if known is not None and len(known) != columns:
+            raise ParameterError(f"classes of {origin}: must name the {columns} columns, found {known.tolist()}")
+        known = np.arange(columns) if known is None else known
     if len(known) < 2:
         raise ParameterError(f"classes of {origin}: must be at least 2, found {', '.join(map(str, known))}")
-    tensors = (torch.from_numpy(values[part].astype(np.int64)) for part in ("train", "test"))
+    tensors = (torch.from_numpy(numbers.astype(np.int64)) for numbers in values)
     return Labels(*tensors, tuple(map(str, known)), ", ".join(unusual))
 
 
@@ -78,15 +83,14 @@ def _written(values: np.ndarray, name: str) -> _Written:
     if values.ndim == 2 and values.shape[1] == 1:
         values, unusual = values[:, 0], ["shape (n, 1)"]
     if values.dtype.kind in "SU" and values.ndim == 1:
-        return _Written(_decoded(values, name), "text", (*unusual, "text"))
+        return _Written(_decoded(values, name), "text", [*unusual, "text"])
     if values.ndim == 2 and values.dtype.kind in "biuf":
         wrong = ~((values == 0) | (values == 1)).all(axis=1) | (values.sum(axis=1) != 1)
         if wrong.any():
             row = int(wrong.argmax())
             allowed = "rows must be one-hot, a single 1 among 0s"
             raise ParameterError(f"{name}: {allowed}, which {wrong.sum()} of {len(values)} are not, such as row {row}")
-        columns = values.shape[1]
-        return _Written(values.argmax(axis=1), f"one-hot rows of {columns}", ("one-hot rows",), columns)
+        return _Written(values.argmax(axis=1), f"one-hot rows of {values.shape[1]}", ["one-hot rows"])
     if values.ndim != 1:
         raise ParameterError(f"{name}: must have the shape (n,), (n, 1) or (n, K) for one-hot rows, not {values.shape}")
     fits = (values >= 0) & (values < 2**31) & (values == np.floor(values))
@@ -95,7 +99,7 @@ def _written(values: np.ndarray, name: str) -> _Written:
         raise ParameterError(f"{name}: must be whole numbers of at least 0, which {count}")
     if values.dtype.kind in "bf":
         unusual.append("truth values" if values.dtype.kind == "b" else f"whole numbers of {values.dtype}")
-    return _Written(values.astype(np.int64), "numbers", tuple(unusual))
+    return _Written(values.astype(np.int64), "numbers", unusual)
 
 
 def _decoded(text: np.ndarray, name: str) -> np.ndarray:
@@ -124,23 +128,18 @@ def _places(text: np.ndarray, known: np.ndarray, name: str) -> np.ndarray:
     return places
 
 
-def _numbered(
-    values: dict[str, np.ndarray], named: np.ndarray | None, columns: int, origin: str
-) -> tuple[np.ndarray, int]:
+def _numbered(train: np.ndarray, test: np.ndarray, named: np.ndarray | None, origin: str) -> tuple[np.ndarray, int]:
     """The names of numbered classes, and the number of the first, 0 or 1."""
-    present, highest = np.unique(values["train"]), max(int(numbers.max()) for numbers in values.values())
-    from_1 = not columns and min(numbers.min() for numbers in values.values()) == 1
-    if columns:
-        if named is not None and len(named) != columns:
-            raise ParameterError(f"classes of {origin}: must name the {columns} columns, found {named.tolist()}")
-        return np.arange(columns) if named is None else named, 0
+    present, lowest, highest = np.unique(train), min(train.min(), test.min()), max(train.max(), test.max())
     if named is not None:
-        if len(named) < highest or (len(named) == highest and not from_1):
+        first = int(lowest > 0 and len(named) == highest)
+        if len(named) + first <= highest:
             raise ParameterError(f"classes of {origin}: must name at least {highest + 1}, not {named.tolist()}")
-        return named, int(len(named) == highest)
-    if not np.array_equal(present, np.arange(from_1, len(present) + from_1)) or highest > present[-1]:
+        return named, first
+    first = int(lowest == 1)
+    if not np.array_equal(present, np.arange(first, highest + 1)):
         raise ParameterError(
             f"y_train of {origin}: must hold every class 0 ... K - 1 or 1 ... K where no classes are named, and y_test "
             f"no other; found {len(present)} classes and labels up to {highest}"
         )
-    return present, int(from_1)
+    return present, first
