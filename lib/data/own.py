@@ -12,7 +12,7 @@ On first use it is prepared into one file in the data folder; where an image cha
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,7 +113,7 @@ def decoded(
     classes: list[str],
     size: int = 0,
     shape: tuple[int, int, int] | None = None,
-    parameter: str = "image_size",
+    parameter: str = "dataset",
 ) -> dict[str, np.ndarray]:
     """Arrays of images, decoded side by side.
 
@@ -131,20 +131,22 @@ def decoded(
         ParameterError: for a file that is no image, or of another shape.
     """
     number = {label: place for place, label in enumerate(classes)}
-    shape, arrays = shape or decode(pictures[0].file, size).shape, {}
+    shape_is_fixed, arrays = shape is not None, {}
+    shape = shape or decode(pictures[0].file, size, parameter).shape
     # Decoding lets go of the interpreter lock; reading a zip file does not go side by side, nor need it.
     with ThreadPoolExecutor(_THREADS) as pool, tqdm(total=len(pictures), desc="images", unit="image") as bar:
         for part in ("train", "test"):
             here = [picture for picture in pictures if picture.part == part]
             pixels = arrays[f"x_{part}"] = np.empty((len(here), *shape), dtype=np.uint8)
             arrays[f"y_{part}"] = np.array([number[picture.label] for picture in here], dtype=np.int64)
-            images = pool.map(lambda picture: decode(picture.file, size, parameter), here)
-            for row, (picture, image) in enumerate(zip(here, images, strict=True)):
-                if image.shape != shape:
-                    sizes = [f"{width}x{height} pixels" for height, width, _ in (shape, image.shape)]
-                    raise ParameterError(f"{parameter}: {picture.file} must have {sizes[0]}, not {sizes[1]}")
-                pixels[row] = image
-                bar.update()
+            with closing(pool.map(lambda picture: decode(picture.file, size, parameter), here)) as images:
+                for row, (picture, image) in enumerate(zip(here, images, strict=True)):
+                    if image.shape != shape:
+                        wanted, found = (f"{width}x{height} pixels" for height, width, _ in (shape, image.shape))
+                        or_else = "" if shape_is_fixed else ", or image_size be above 0"
+                        raise ParameterError(f"{parameter}: {picture.file} must have {wanted}, not {found}{or_else}")
+                    pixels[row] = image
+                    bar.update()
     return arrays
 
 

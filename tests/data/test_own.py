@@ -223,7 +223,9 @@ def test_a_report_is_made_of_a_run_on_own_data(tmp_path):
 
 def test_images_of_many_sizes_are_scaled_and_cropped(pictures):
     Image.new("L", (40, 20), 200).save(pictures / "train" / "owl" / "wide.jpg")
-    with pytest.raises(ParameterError, match=r"image_size: .*wide\.jpg must have 12x10 pixels, not 40x20"):
+    with pytest.raises(
+        ParameterError, match=r"dataset: .*wide\.jpg must have 12x10 pixels, not 40x20 pixels, or image_size be above 0"
+    ):
         load(pictures)
     dataset = load(pictures, image_size=8)
     assert dataset.x_train.shape == (13, 3, 8, 8)
@@ -240,7 +242,7 @@ def test_folders_that_do_not_fit(pictures, tmp_path):
         load(pictures)
     (pictures / "train" / "owl" / "0.png").write_bytes(b"cut")
     (pictures / "val" / "hawk").rename(pictures / "val" / "owl")
-    with pytest.raises(ParameterError, match=r"owl/0\.png must be an image; .*; mend or delete it"):
+    with pytest.raises(ParameterError, match=r"dataset: .*owl/0\.png must be an image; .*; mend or delete it"):
         load(pictures)
     assert not list((pictures.parent / "prepared").glob("*.npz"))
 
