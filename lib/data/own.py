@@ -142,9 +142,9 @@ def decoded(
             with closing(pool.map(lambda picture: decode(picture.file, size, parameter), here)) as images:
                 for row, (picture, image) in enumerate(zip(here, images, strict=True)):
                     if image.shape != shape:
-                        wanted, found = (f"{width}x{height} pixels" for height, width, _ in (shape, image.shape))
+                        wanted, seen = (f"{width}x{height} pixels" for height, width, _ in (shape, image.shape))
                         or_else = "" if shape_is_fixed else ", or image_size be above 0"
-                        raise ParameterError(f"{parameter}: {picture.file} must have {wanted}, not {found}{or_else}")
+                        raise ParameterError(f"{parameter}: {picture.file} must have {wanted}, not {seen}{or_else}")
                     pixels[row] = image
                     bar.update()
     return arrays
