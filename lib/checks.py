@@ -52,6 +52,13 @@ def found(wanted: str, names: Iterable[str]) -> str:
     return f"found {', '.join(there[:_SOME]) or 'nothing'}{more}{hint}"
 
 
+def check_at_least(least: int, **numbers_given: int) -> None:
+    """Raise ParameterError unless each of the numbers, given by its name, is an integer of at least `least`."""
+    for name, value in numbers_given.items():
+        if not _is(int, value) or value < least:
+            raise ParameterError(f"{name}={value!r}: must be an integer of at least {least}")
+
+
 def check_own_name(name: str) -> None:
     """Raise ParameterError unless a user's own name can be part of a folder's name."""
     if not re.fullmatch(r"\w[\w-]*", name):
