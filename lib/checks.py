@@ -2,6 +2,7 @@
 
 import difflib
 import numbers
+import os
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,6 +12,22 @@ _MANY = 40  # names that an error lists at the most
 
 class ParameterError(ValueError):
     """A wrong parameter, told in one line: its name, the value given, what is allowed."""
+
+
+class DataError(ParameterError):
+    """Damaged data, told in one line; a ParameterError too, as some parameter names the file."""
+
+
+class SlurmError(RuntimeError):
+    """Slurm refuses, or does not answer."""
+
+
+class NoSlurm(SlurmError):
+    """There is no Slurm on this machine."""
+
+
+class RunInUse(FileExistsError):
+    """A run folder that another process is writing."""
 
 
 class Rule(NamedTuple):
@@ -34,6 +51,14 @@ def check_choice(parameter: str, value: str, allowed: list[str], or_else: str = 
         hint = f"; did you mean {close[0]!r}?" if close else ""
         names = ", ".join(allowed) if len(allowed) <= _MANY else f"{len(allowed)} names"
         raise ParameterError(f"{parameter}={value!r}: must be one of {names}{or_else}{hint}")
+
+
+def expanded(parameter: str, place: str) -> str:
+    """A path with `~` and `$VARIABLE` replaced as a shell does. Raises ParameterError where a variable is not set."""
+    found = os.path.expanduser(os.path.expandvars(place))
+    if unset := re.search(r"\$(\w+|\{\w+\})", found):
+        raise ParameterError(f"{parameter}={place!r}: must name variables that are set, and {unset[0]} is not")
+    return found
 
 
 def check_own_name(name: str) -> None:

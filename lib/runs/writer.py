@@ -3,9 +3,7 @@
 import io
 import json
 import logging
-import os
 import platform
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import nn
 
 from lib.data.dataset import Dataset
 from lib.data.samples import Samples
+from lib.files import write_whole
 from lib.parameters import Experiment
 from lib.runs import checkpoints
 from lib.runs.checkout import commit
@@ -39,7 +38,7 @@ class RunWriter:
         finished: the run, where another process finished it before this one got the folder; nothing is written then.
         state: of the training to go on with, as `checkpoint` took it; None where the run starts anew.
 
-    Raises FileExistsError on entering where another process is writing the same run.
+    Raises RunInUse on entering where another process is writing the same run.
     """
 
     def __init__(
@@ -83,6 +82,8 @@ class RunWriter:
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         _log.setLevel(logging.INFO)
         _log.addHandler(self._handler)
+        for left_by_a_killed_process in self.folder.glob("*.part"):
+            left_by_a_killed_process.unlink()
         stored = checkpoints.load(self.folder, self.experiment.device)
         (self.folder / WEIGHTS).unlink(missing_ok=True)
         if stored and stored["content"] == self._content:
@@ -100,7 +101,7 @@ class RunWriter:
         self._columns, self._rows, divergence = stored["columns"], stored["rows"], stored["divergence"]
         self._divergence = [] if divergence is None else list(divergence.cpu().numpy())
         text = "".join(_line(row) for row in [self._columns, *self._rows]) if self._rows else ""
-        _write_whole(self.folder / PERFORMANCES, lambda part: part.write_text(text))
+        write_whole(self.folder / PERFORMANCES, lambda part: part.write_text(text))
         if self._divergence:
             self._write_divergence(self._divergence)
         self.state = stored["state"]
@@ -111,7 +112,7 @@ class RunWriter:
 
     def _describe(self) -> None:
         args = {"name": self.experiment.name, "environment": self._environment, **self._content}
-        _write_whole(self.folder / ARGS, lambda part: part.write_text(json.dumps(args, indent=2) + "\n"))
+        write_whole(self.folder / ARGS, lambda part: part.write_text(json.dumps(args, indent=2) + "\n"))
 
     def __exit__(self, kind, error, _traceback) -> None:
         if error is not None and self._handler:
@@ -142,12 +143,11 @@ class RunWriter:
             whole[: len(rows)] = rows
             content = io.BytesIO()
             np.save(content, whole)
-            _write_whole(path, lambda part: part.write_bytes(content.getbuffer()))
+            write_whole(path, lambda part: part.write_bytes(content.getbuffer()))
             return
+        begins = np.load(path, mmap_mode="r").offset
         with path.open("r+b") as file:
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-            file.seek(first * rows[0].nbytes, os.SEEK_CUR)
+            file.seek(begins + first * rows[0].nbytes)
             file.write(np.stack(rows).tobytes())
 
     def checkpoint(self, state: dict[str, Any]) -> None:
@@ -161,7 +161,7 @@ class RunWriter:
         """Store the final weights, which marks the run as finished."""
         content = io.BytesIO()  # torch on a full disk does not say that it is full
         torch.save(model.state_dict(), content)
-        _write_whole(self.folder / WEIGHTS, lambda part: part.write_bytes(content.getbuffer()))
+        write_whole(self.folder / WEIGHTS, lambda part: part.write_bytes(content.getbuffer()))
         checkpoints.remove(self.folder)
         _log.info("finished")
         return Run(self.experiment, self.folder)
@@ -185,13 +185,3 @@ def environment(device: str) -> dict[str, str | None]:
         "commit": commit(),
         "device": name if device == "cpu" else torch.cuda.get_device_name(device),
     }
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name and rename it, so that nobody ever sees half of it."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
