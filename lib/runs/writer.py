@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import platform
-from pathlib import Path
 from typing import Any
 
 import numpy as np
