@@ -16,19 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from lib.catalogue import NOISES, noise_place, noise_title
 from lib.criteria import CRITERIA, LABELS, ORACLE
 from lib.paper.provenance import Provenance
 from lib.stopping import smooth
-from lib.study.naming import noise_name, noise_order
 
 _PALETTE = sns.color_palette("colorblind")
-# Without light grey and yellow, which fade on white.
-_READABLE = [colour for i, colour in enumerate(_PALETTE) if i not in (7, 8)]
-_DARKER = [tuple(0.6 * part for part in colour) for colour in (*_READABLE, _PALETTE[8])]
-COLOURS: dict[str, tuple] = dict(zip(CRITERIA, [*_READABLE, *_DARKER], strict=True))
-"""Colour of each criterion, distinct for colour-blind readers too; the later ones are darker, and differ in
-markers."""
-MARKERS = dict(zip(CRITERIA, "osD^vPX<>phHd8o*s", strict=True))
+COLOURS = {name: row.colour for name, row in CRITERIA.items()}
+MARKERS = {name: row.marker for name, row in CRITERIA.items()}
 TEST_COLOUR = "0.25"
 WIDTH = 6.9
 """Of a figure in inches: the text of a page, so that letters are as large in print as they are set here."""
@@ -100,9 +95,9 @@ def settings(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
     def order(group: tuple) -> tuple:
         (noise, rate), _ = group
-        return noise_order(noise), noise, rate
+        return noise_place(noise), noise, rate
 
-    return [(noise_name(*key), panel) for key, panel in sorted(groups, key=order)]
+    return [(noise_title(*key), panel) for key, panel in sorted(groups, key=order)]
 
 
 def pages(runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -213,9 +208,7 @@ def gaps(summary: pd.DataFrame) -> Figure:
     kinds: dict[str, list[tuple[str, pd.DataFrame]]] = {}
     for name, rows in shown:
         noise = rows["noise"].iloc[0]
-        kind = {"none": "clean labels"}.get(
-            noise, noise if noise_order(noise) < noise_order("human") else "human labels"
-        )
+        kind = "human labels" if noise in NOISES and NOISES[noise].people_of else NOISES.label(noise)
         kinds.setdefault(kind, []).append((name, rows))
     names = [name for name in LABELS if name != ORACLE and name in set(summary["criterion"])]
     figure, axes = plt.subplots(

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
+from lib.catalogue import noise_title
 from lib.criteria import LABELS, ORACLE
 from lib.paper.printing import Format, Html, interval, plain
 from lib.study.baselines import name_of
-from lib.study.naming import noise_name
 from lib.study.statistics import BASELINE, LEVEL, Friedman, counts
 
 HEADINGS = {
@@ -22,7 +22,7 @@ HEADINGS = {
 def criteria(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
     """The summary of one study as it is printed: a row a noise and criterion, each noise named once."""
     printed = {
-        "Noise": [form.text(noise_name(*pair)) for pair in zip(summary["noise"], summary["noise_rate"], strict=True)],
+        "Noise": [form.text(noise_title(*pair)) for pair in zip(summary["noise"], summary["noise_rate"], strict=True)],
         "Criterion": [form.text(LABELS[name]) for name in summary["criterion"]],
     }
     for quantity, (heading, digits) in HEADINGS.items():
@@ -44,7 +44,7 @@ def gaps(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
     for (noise, rate), setting in summary[summary["criterion"] != ORACLE].groupby(["noise", "noise_rate"], sort=False):
         cells = {form.text(LABELS[row["criterion"]]): _cell(row, "gap", 1, form) for _, row in setting.iterrows()}
         p = setting["friedman_p"].iloc[0]
-        rows.append({"Noise": form.text(noise_name(noise, rate)), **cells, "Friedman p": form.text(plain(p, 3))})
+        rows.append({"Noise": form.text(noise_title(noise, rate)), **cells, "Friedman p": form.text(plain(p, 3))})
     table = pd.DataFrame(rows).fillna("")
     return table[[*(name for name in table.columns if name != "Friedman p"), "Friedman p"]]
 
@@ -135,7 +135,7 @@ def baselines(held_out: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
     rows: dict[str, dict[str, str]] = {}
     for _, row in held_out.iterrows():
         name = form.text(name_of(row["criterion"], row["held_out"]))
-        noise = form.text(noise_name(row["noise"], row["noise_rate"]))
+        noise = form.text(noise_title(row["noise"], row["noise_rate"]))
         rows.setdefault(name, {})[noise] = interval(row, "test_accuracy", 1, form)
     return pd.DataFrame([{"Stopped by": name, **cells} for name, cells in rows.items()]).fillna("")
 

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from lib.criteria import CRITERIA, END, LABELS, ORACLE, PUBLISHED
+from lib.catalogue import DATASETS, noise_title
+from lib.criteria import CRITERIA, END, LABELS, ORACLE
 from lib.paper.diagrams import cnd_shape
 from lib.study.baselines import HELD_OUT
-from lib.study.naming import noise_name
 from lib.study.results import Result, Results
 from lib.study.statistics import LEVEL, Friedman, counts
 
@@ -88,7 +88,7 @@ def findings(result: Result) -> str:
     failed = summary[summary["failed"] > 0]
     if len(failed):
         cases = [
-            f"{LABELS[row['criterion']]} in {noise_name(row['noise'], row['noise_rate'])} ({row['failed']} of "
+            f"{LABELS[row['criterion']]} in {noise_title(row['noise'], row['noise_rate'])} ({row['failed']} of "
             f"{row['runs'] + row['failed']} runs)"
             for _, row in failed.iterrows()
         ]
@@ -162,7 +162,7 @@ def departures(results: Results) -> str:
     published, others = [], []
     for result in results.studies:
         runs = result.study.runs
-        known = PUBLISHED.get(runs["dataset"].iloc[0])
+        known = _published(runs["dataset"].iloc[0])
         own = tuple(runs[name].iloc[0] for name in ("patience", "window", "cnd_quantile"))
         told = f"{result.study.title} ({own[0]}, {own[1]}, {own[2]:g})"
         (published if own == known else others).append(told)
@@ -172,6 +172,10 @@ def departures(results: Results) -> str:
     if others:
         text += f"; none are published for, or others are used on, {listed(others)}"
     return f"{text}."
+
+
+def _published(dataset: str) -> tuple | None:
+    return DATASETS[dataset].published if dataset in DATASETS else None
 
 
 def high_rates(result: Result, classes: int) -> str:

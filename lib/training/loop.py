@@ -15,6 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from lib import data, models
+from lib.catalogue import DATASETS, NETWORKS
 from lib.checks import ParameterError
 from lib.data import own as own_data
 from lib.data import samples
@@ -117,11 +118,11 @@ def _checkpoint_seconds(seconds: float | None) -> float:
 def _own_parts(experiment: Experiment) -> dict[str, str]:
     """What is the user's own, data or code, and what tells whether it has changed: parameters name it, no more."""
     own = {"dataset": own_data.fingerprint(experiment)} if experiment.own_data else {}
-    for part, registered in (("dataset", data.LOADERS), ("network", models.NETWORKS)):
-        function = registered.get(getattr(experiment, part))
-        if function and not function.__module__.startswith("lib."):
+    for part, registered in (("dataset", DATASETS), ("network", NETWORKS)):
+        row = registered.get(getattr(experiment, part))
+        if row and row.own:
             try:
-                own[part] = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:8]
+                own[part] = hashlib.sha256(inspect.getsource(row.work).encode()).hexdigest()[:8]
             except (OSError, TypeError):  # typed at a prompt, or compiled
                 own[part] = ""
     return own

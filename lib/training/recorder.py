@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from lib.catalogue import LOSSES
 from lib.checks import ParameterError
 from lib.data.dataset import Dataset
 from lib.data.samples import Samples
 from lib.layers import captured, check_layer, evaluating, hidden_layers
-from lib.losses import LOSSES
 from lib.parameters import Experiment
 from lib.training.passes import PASSES, Seen, evaluate
 from lib.training.signals import SIGNALS, Divergence, View, share

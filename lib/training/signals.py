@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from lib.catalogue import LOSSES
 from lib.cnd import aggregate, neuron_divergence
 from lib.data.dataset import Dataset
 from lib.data.samples import Part, Samples
@@ -21,7 +22,6 @@ from lib.entropy import approximate_von_neumann_entropies, shannon_entropy, von_
 from lib.firing import firing_frequency
 from lib.gradients import evidence_criterion, gradient_disparity
 from lib.graphs import activation_graphs
-from lib.losses import LOSSES
 from lib.parameters import Experiment
 from lib.predictions import AreaUnderMargin, ForgettingEvents, PredictionChanges
 from lib.sensitivity import batch_loss_sensitivity, critical_sample_ratio, input_gradient_norms

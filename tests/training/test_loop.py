@@ -8,7 +8,6 @@ from torch import nn
 
 from lib import data, layers, models
 from lib.checks import ParameterError
-from lib.choices import CHOICES
 from lib.cnd import neuron_divergence
 from lib.data.samples import draw
 from lib.parameters import Experiment
@@ -101,8 +100,6 @@ def test_a_network_of_the_users_own_needs_no_change(tmp_path, monkeypatch):
         def forward(self, x):
             return self.head(torch.tanh(self.encoder(x.flatten(1))))
 
-    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     models.register("own", lambda shape, classes, dropout: Own(classes))
     finished = run(Experiment(runs_folder=str(tmp_path), network="own", epochs=2, window=1))
     assert finished.divergence.shape == (2, 40)
@@ -131,8 +128,6 @@ def test_bfloat16(tmp_path):
 
 
 def test_a_linear_network_has_no_hidden_layer_and_needs_none_without_cnd(tmp_path, monkeypatch):
-    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     models.register("linear", lambda s, k, p: nn.Sequential(nn.Flatten(), nn.Linear(64, k)))
     settings = {"runs_folder": str(tmp_path), "network": "linear", "epochs": 2, "window": 1}
     assert len(run(Experiment(criteria=["prediction_changes"], **settings)).performances) == 2
@@ -191,8 +186,6 @@ def test_the_callers_settings_come_back(tmp_path, tiny):
     ],
 )
 def test_what_does_not_fit_is_an_error_before_anything_is_written(tmp_path, monkeypatch, parameters, message):
-    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
     class Detour(nn.Sequential):
@@ -281,8 +274,6 @@ def test_a_layer_that_is_passed_twice_cannot_be_recorded(tmp_path, monkeypatch):
         def forward(self, x):
             return self.last(self.again(self.again(self.first(x.flatten(1)))))
 
-    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     models.register("twice", lambda s, k, p: Twice())
     with pytest.raises(ParameterError, match="cnd_layer='again': must be a layer that a forward pass reaches once"):
         run(Experiment(runs_folder=str(tmp_path), network="twice"))
@@ -367,8 +358,6 @@ def test_a_run_of_another_version_of_an_own_network_is_not_read(tmp_path, monkey
     def wide(shape, classes, dropout):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 90), nn.ReLU(), nn.Linear(90, classes))
 
-    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     models.register("own", narrow)
     experiment = Experiment(runs_folder=str(tmp_path), network="own", epochs=1, window=1)
     first = run(experiment)

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from lib import data, models
-from lib.choices import CHOICES
 from lib.cnd import aggregate, neuron_divergence
 from lib.criteria import CRITERIA, stops
 from lib.data.samples import draw
@@ -15,7 +14,7 @@ from lib.firing import firing_frequency
 from lib.gradients import evidence_criterion, gradient_disparity
 from lib.graphs import activation_graphs
 from lib.layers import pre_activations
-from lib.parameters import Experiment
+from lib.parameters import PARAMETERS, Experiment
 from lib.predictions import AreaUnderMargin
 from lib.runs.folder import LOG
 from lib.sensitivity import batch_loss_sensitivity, critical_sample_ratio, input_gradient_norms
@@ -27,8 +26,6 @@ from lib.training.signals import SIGNALS
 def recorded(tmp_path_factory):
     """A finished run of a narrow network that records everything, the network, and what it was measured on."""
     patch = pytest.MonkeyPatch()
-    patch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    patch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     models.register("narrow", narrow)
     experiment = Experiment(
         runs_folder=str(tmp_path_factory.mktemp("runs")),
@@ -38,7 +35,7 @@ def recorded(tmp_path_factory):
         changes_over=3,
         signal_passes="evaluation",
         gradient_samples=100,
-        criteria=CHOICES["criteria"],
+        criteria=list(CRITERIA),
         window=2,
         patience=2,
     )
@@ -59,13 +56,13 @@ def narrow(shape, classes, dropout):
 
 def test_every_criterion_belongs_to_one_signal():
     columns = [column for signal in SIGNALS for column in signal.columns]
-    assert sorted(columns) == sorted(CHOICES["criteria"]) == sorted(CRITERIA)
+    assert sorted(columns) == sorted(CRITERIA)
 
 
 def test_every_criterion_is_recorded_and_stops(recorded):
     finished, *_ = recorded
     last = finished.performances.iloc[-1]
-    assert last[CHOICES["criteria"]].notna().all()
+    assert last[list(CRITERIA)].notna().all()
     assert set(stops(finished.table)["criterion"]) >= set(CRITERIA)
 
 
@@ -114,7 +111,7 @@ def test_the_area_under_the_margin_of_a_run_of_one_record(tmp_path):
     assert finished.performances["area_under_margin"][0] == pytest.approx(area.mean().item(), abs=1e-5)
 
 
-@pytest.mark.parametrize("estimator", CHOICES["cnd_estimator"])
+@pytest.mark.parametrize("estimator", PARAMETERS["cnd_estimator"].metadata["choices"])
 def test_estimator_and_aggregation_are_parameters_of_a_run(tmp_path, estimator):
     settings = {"epochs": 1, "window": 1, "criteria": ["cnd"], "signal_samples": 200, "signal_passes": "evaluation"}
     how = {"cnd_estimator": estimator, "cnd_aggregation": "mean", "cnd_filter": "all"}
