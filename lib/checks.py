@@ -3,7 +3,6 @@
 import difflib
 import json
 import numbers
-import os
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -52,14 +51,6 @@ def check_choice(parameter: str, value: str, allowed: list[str], or_else: str = 
         hint = f"; did you mean {close[0]!r}?" if close else ""
         names = ", ".join(allowed) if len(allowed) <= _MANY else f"{len(allowed)} names"
         raise ParameterError(f"{parameter}={value!r}: must be one of {names}{or_else}{hint}")
-
-
-def expanded(parameter: str, place: str) -> str:
-    """A path with `~` and `$VARIABLE` replaced as a shell does. Raises ParameterError where a variable is not set."""
-    found = os.path.expanduser(os.path.expandvars(place))
-    if unset := re.search(r"\$(\w+|\{\w+\})", found):
-        raise ParameterError(f"{parameter}={place!r}: must name variables that are set, and {unset[0]} is not")
-    return found
 
 
 def check_own_name(name: str) -> None:

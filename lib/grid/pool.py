@@ -3,10 +3,10 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lib.grid.execution import STOPPED
+from lib.grid.execution import STOPPED, remove_leftovers
 from lib.grid.tasks import Task
 from lib.runs.folder import FAILURE, LOCK, recorded
 from lib.runs.interruption import requests
@@ -39,21 +39,25 @@ class Outcome:
 
 
 class _Worker:
-    """A process that executes the notebook of one task after the other."""
+    """A process that executes the notebook of one task after the other.
+
+    Attributes:
+        task: what it is executing; None: nothing.
+        said: the stream of its answers, which ends with it and its kernel.
+    """
 
     def __init__(self, environment: dict[str, str]):
         self.task: Task | None = None
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
-        self._answers = 0
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lib.grid.execution"],
             stdin=subprocess.PIPE,
-            stdout=self._said,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | environment,
             text=True,
             start_new_session=True,  # Ctrl-C comes to this process alone, and is passed on once
         )
+        self.said = self.process.stdout
 
     def begin(self, task: Task) -> None:
         self.task = task
@@ -62,16 +66,11 @@ class _Worker:
             self.process.stdin.write(json.dumps(asked | {"parameters": task.parameters()}) + "\n")
             self.process.stdin.flush()
 
-    def answer(self) -> dict[str, Any] | None:
-        """What became of the task; None while it is being executed."""
-        code = self.process.poll()
-        self._said.seek(0)
-        lines = self._said.read().split("\n")[:-1]
-        if len(lines) > self._answers:
-            self._answers += 1
-            return json.loads(lines[-1])
-        if code is None:
-            return None
+    def answer(self) -> dict[str, Any]:
+        """What became of the task, once there is something to read."""
+        if line := self.said.readline():
+            return json.loads(line)
+        code = self.process.wait()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         stopped = code in (STOPPED, -signal.SIGTERM)
         return {"failure": f"the process was {how}", "stopped": stopped}
@@ -81,7 +80,7 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.wait()
-        self._said.close()
+        self.said.close()
 
 
 def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict[str, str]] | None = None) -> Outcome:
@@ -103,32 +102,36 @@ def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict
     with requests() as request, tqdm(total=total, unit="record", mininterval=seconds) as bar:
         while (waiting and not request.signal) or any(worker.task for worker in workers.values()):
             for place in range(processes):
-                worker = workers.get(place)
-                if waiting and not request.signal and (worker is None or worker.task is None):
-                    if worker is None:
-                        workers[place] = worker = _Worker(environment(place) if environment else {})
-                    worker.begin(waiting.popleft())
-            time.sleep(_GLANCE)
+                if not waiting or request.signal:
+                    break
+                if place not in workers:
+                    workers[place] = _Worker(environment(place) if environment else {})
+                if workers[place].task is None:
+                    workers[place].begin(waiting.popleft())
+            busy = {worker.said: place for place, worker in workers.items() if worker.task}
+            answering, _, _ = select.select(list(busy), [], [], _GLANCE)
             if request.signal and outcome.signal is None:
                 outcome.signal, deadline = request.signal, time.monotonic() + _PATIENCE
                 for worker in workers.values():
                     worker.process.terminate()
-            for place, worker in list(workers.items()):
-                if outcome.signal and time.monotonic() > deadline:
+            if outcome.signal and time.monotonic() > deadline:
+                for worker in workers.values():
                     worker.process.kill()
-                if worker.task is None or (answer := worker.answer()) is None:
-                    continue
+            for said in answering:
+                worker = workers[busy[said]]
+                answer = worker.answer()
                 ended, records = ended + 1, records + recorded(worker.task.experiment.folder)
                 if reason := _note(worker.task, answer, stopping=outcome.signal is not None):
                     outcome.failures[worker.task.name] = reason
                 worker.task = None
-                if worker.process.poll() is not None:
-                    del workers[place]
+                if answer["stopped"] or worker.process.poll() is not None:
+                    workers.pop(busy[said]).end()
             bar.set_postfix_str(f"{ended} of {len(tasks)} runs", refresh=False)
             made = sum(recorded(worker.task.experiment.folder) for worker in workers.values() if worker.task)
             bar.update(records + made - bar.n)
         for worker in workers.values():
             worker.end()
+    remove_leftovers()
     return outcome
 
 

@@ -18,7 +18,7 @@ import yaml
 
 from lib import data
 from lib.catalogue import NOISES
-from lib.checks import ParameterError, Rule, check_choice, typed
+from lib.checks import NoSlurm, ParameterError, Rule, SlurmError, check_choice, typed
 from lib.data import samples
 from lib.grid import pool
 from lib.grid.execution import STOPPED
@@ -108,7 +108,7 @@ def submit(grid: Path, tasks: Sequence[Task], cluster: Cluster, options: str = "
         Numbers of the jobs: preparation, arrays, report. Empty where there is nothing to submit.
 
     Raises:
-        ParameterError: where sbatch refuses; then nothing stays submitted.
+        SlurmError: where Slurm refuses or does not answer; then nothing stays submitted.
     """
     runs = ROOT / tasks[0].experiment.runs_folder
     jobs = runs / ".jobs"
@@ -144,15 +144,17 @@ def submit(grid: Path, tasks: Sequence[Task], cluster: Cluster, options: str = "
                 asked = [*cluster.options(part), *about, *after]
                 ends.append(sbatch("run", [str(file), str(cluster.pack)], *asked))
             sbatch("report", [str(runs)], *cluster.place(), f"--dependency=afterany:{':'.join(ends)}")
-        except ParameterError:
+        except SlurmError:
             if submitted:
                 _slurm("scancel", *submitted)
+            for file in jobs.glob(f"{stem}*.json"):
+                file.unlink()
             raise
         return submitted
 
 
 def queued() -> set[Path]:
-    """Folders of the runs that are in Slurm's queue. Raises ParameterError where Slurm does not answer."""
+    """Folders of the runs that are in Slurm's queue. Raises SlurmError where it does not answer, or NoSlurm."""
     lines = _slurm("squeue", "--noheader", "--array", "--me", "--states=all", "--format=%T|%K|%k").splitlines()
     files: dict[str, list[list[Task]]] = {}
     found: set[Path] = set()
@@ -229,7 +231,7 @@ def _slurm(*command: str) -> str:
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise ParameterError(f"{command[0]}: must be on this machine; without Slurm: python -m lib run") from error
+        raise NoSlurm(f"{command[0]}: must be on this machine; without Slurm: python -m lib run") from error
     if done.returncode:
-        raise ParameterError(f"{command[0]}: {' '.join(done.stderr.split())}")
+        raise SlurmError(f"{command[0]}: {' '.join(done.stderr.split())}")
     return done.stdout.strip()

@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 
 from lib.checks import ParameterError, check_choice
-from lib.parameters import ROOT, Experiment
+from lib.parameters import ROOT, Experiment, expanded
 
 NOTEBOOKS = ROOT / "notebooks"
 # Parameters whose value is itself a list.
@@ -51,16 +51,15 @@ class Task:
 
 def read(file: Path | str, **overrides: Any) -> tuple[Task, ...]:
     """The tasks of a grid file, each checked and once; overrides hold for every run. Raises ParameterError."""
-    tasks = {task.name: task for task in _tasks(Path(file), overrides, ())}
+    tasks = {task.name: task for task in _tasks(_place(file), overrides, ())}
     return tuple(tasks.values())
 
 
 def files(file: Path | str) -> tuple[Path, ...]:
     """The grid files that a grid includes, themselves without includes; the file itself where it includes none."""
-    content = _content(Path(file))
-    if "include" not in content:
-        return (Path(file),)
-    return tuple(one for name in content["include"] for one in files(Path(file).parent / name))
+    file = _place(file)
+    included = _content(file).get("include")
+    return tuple(one for name in included for one in files(file.parent / _place(name))) if included else (file,)
 
 
 def write_tasks(file: Path, tasks: Sequence[Task]) -> None:
@@ -80,6 +79,10 @@ def read_tasks(file: Path | str) -> tuple[Task, ...]:
         if isinstance(error, ParameterError):
             raise
         raise ParameterError(f"tasks={str(file)!r}: must be a file that submitting wrote: {error}") from error
+
+
+def _place(file: Path | str) -> Path:
+    return Path(expanded("grid", str(file)))
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -118,7 +121,7 @@ def _included(file: Path, content: dict, overrides: dict[str, Any], within: tupl
     if file.resolve() in within:
         raise ParameterError(f"include={names!r}: {file} must not include itself")
     for name in names:
-        yield from _tasks(file.parent / name, overrides, (*within, file.resolve()))
+        yield from _tasks(file.parent / _place(name), overrides, (*within, file.resolve()))
 
 
 def _combinations(parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:

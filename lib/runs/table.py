@@ -11,9 +11,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
-from lib.checks import expanded
 from lib.files import digest, write_whole
-from lib.parameters import ROOT, Experiment
+from lib.parameters import ROOT, Experiment, expanded
 from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Contents, read
 
 _OF_A_RUN = (ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS)

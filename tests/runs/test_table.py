@@ -239,7 +239,7 @@ def test_a_home_and_variables_in_the_folder_are_replaced(runs_folder, monkeypatc
     monkeypatch.setenv("HOME", str(runs_folder.parent))
     for place in ("$SCRATCH", "${SCRATCH}", "~"):
         pd.testing.assert_frame_equal(runs.load(f"{place}/{runs_folder.name}"), whole)
-    with pytest.raises(ParameterError, match=r"folder='\$NOWHERE/runs': must name .*, and \$NOWHERE is not"):
+    with pytest.raises(ParameterError, match=r"folder='\$NOWHERE/runs': must name .*, \$NOWHERE is not"):
         runs.load("$NOWHERE/runs")
 
 
