@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from lib.__main__ import main
+from lib.checks import NoSlurm
+from lib.grid import slurm
 from lib.grid.execution import STOPPED, execute
 from lib.grid.tasks import read
 from lib.parameters import ROOT, Experiment
@@ -38,6 +40,16 @@ def grid(tmp_path):
         return [str(file), "--runs", str(tmp_path / "runs")]
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def no_slurm(monkeypatch):
+    """What is installed on the machine does not change what `status` says."""
+
+    def absent():
+        raise NoSlurm
+
+    monkeypatch.setattr(slurm, "queued", absent)
 
 
 @pytest.fixture
