@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from .checks import check_own_name
 
@@ -45,13 +45,16 @@ class Row:
         return self.work(*arguments, **options)
 
 
-class Catalogue(dict[str, Row]):
+Kind = TypeVar("Kind", bound=Row)
+
+
+class Catalogue(dict[str, Kind]):
     """Rows by name, in the order of tables and legends."""
 
-    def __init__(self, *rows: Row):
+    def __init__(self, *rows: Kind):
         super().__init__((row.name, row) for row in rows)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Kind) -> None:
         """Make a user's own known. Raises ParameterError for a name that can be no part of a folder's."""
         check_own_name(row.name)
         self[row.name] = row

@@ -75,7 +75,3 @@ def test_the_readme_states_the_parameters_of_the_final_simulations():
     row = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| NEWS |"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:4] == [str(news["patience"]), str(news["window"]), f"{100 * news['cnd_quantile']:.0f} %"]
-
-
-def test_modules_stay_small():
-    assert [path.name for path in (ROOT / "lib").glob("*.py") if len(path.read_text().splitlines()) > 300] == []

@@ -21,7 +21,7 @@ class Step:
 
     def __init__(self, experiment: Experiment, model: nn.Module):
         self.experiment, self.model = experiment, model
-        self.loss_function = LOSSES[experiment.loss]
+        self.loss_function = LOSSES[experiment.loss].work
         self.optimizer = _optimizer(experiment, model)
         self.schedule = make_schedule(experiment, self.optimizer)
 
