@@ -95,10 +95,16 @@ def _run(options: argparse.Namespace) -> int:
     missing = [task for task in tasks if status(task).state not in ("finished", "running")]
     print(f"{len(tasks) - len(missing)} of {len(tasks)} runs are there, {len(missing)} to run")
     outcome = pool.run(missing, options.processes)
+    if outcome.signal:
+        print(f"{outcome.signal}: what is done is kept, the same command goes on", file=sys.stderr)
+    return _told(outcome)
+
+
+def _told(outcome) -> int:
+    """Name the runs that failed. Returns the exit status."""
     for name, failure in outcome.failures.items():
         print(f"failed {name}: {failure}", file=sys.stderr)
     if outcome.signal:
-        print(f"{outcome.signal}: what is done is kept, the same command goes on", file=sys.stderr)
         return 130 if outcome.signal == "SIGINT" else STOPPED
     return 1 if outcome.failures else 0
 
@@ -194,7 +200,7 @@ def _prepare(options: argparse.Namespace) -> int:
 def _task(options: argparse.Namespace) -> int:
     from lib.grid.slurm import run_task
 
-    return run_task(grid.read_tasks(options.tasks), options.pack, options.index)
+    return _told(run_task(grid.read_tasks(options.tasks), options.pack, options.index))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Executing a notebook headless by papermill, here or in a process of its own.
 
-`python -m lib.grid.execution` executes one notebook after the other, each asked for by a line of standard input, a JSON
-object of `notebook`, `output` and `parameters`, and answers each by a line: `failure` says what went wrong (null:
-nothing), `stopped` whether a signal stopped the run that the notebook carries out, which can then go on.
+`python -m lib.grid.execution NOTEBOOK OUTPUT PARAMETERS`, the last as a JSON object, prints what went wrong. Its exit
+status is 0, 1 where something did, or 75 where a signal stopped it and the run of the notebook kept its state.
 
 No process outlives the one that began it: where that is killed, a kernel ends by itself (ipykernel watches its
 parent), and this one stops its run with the state kept.
@@ -18,8 +17,6 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,8 @@ from traitlets.config import Config
 from lib.files import digest
 
 STOPPED = 75  # what sysexits.h calls a temporary failure: the user is invited to try again
+# How folders of sockets begin on this machine: where others share its temporary folder, their pids say nothing here.
+_SOCKETS = f"memorization-{digest(socket.gethostname(), os.getuid())}-"
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | None:
@@ -46,7 +45,8 @@ def executed(notebook: Path, parameters: dict[str, Any], output: Path | None = N
     """The notebook as papermill executed it, which also writes it, cell after cell, where there is an output.
 
     The working folder stays that of the caller, as papermill would change it for all threads of the process; paths in
-    notebooks start at the project root.
+    notebooks start at the project root. The kernel is spoken to by sockets in a folder of its own: of kernels that
+    processes start at the same time by TCP, two can be given the same port, and one dies (papermill's issue 511).
 
     Raises:
         RuntimeError: says what went wrong in the notebook or its kernel.
@@ -55,7 +55,8 @@ def executed(notebook: Path, parameters: dict[str, Any], output: Path | None = N
     try:
         if output:
             output.parent.mkdir(parents=True, exist_ok=True)
-        with _sockets() as folder:
+        remove_leftovers()
+        with tempfile.TemporaryDirectory(prefix=f"{_SOCKETS}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
             manager = {"transport": "ipc", "ip": f"{folder}/kernel", "connection_file": f"{folder}/connection.json"}
             return papermill.execute_notebook(
                 notebook,
@@ -73,52 +74,33 @@ def executed(notebook: Path, parameters: dict[str, Any], output: Path | None = N
         raise RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
-@contextmanager
-def _sockets() -> Iterator[str]:
-    """A folder for the sockets by which a kernel is spoken to; it is gone afterwards.
-
-    Of kernels that processes start at the same time by TCP, two can be given the same port, and one dies (papermill's
-    issue 511).
-    """
-    remove_leftovers()
-    with tempfile.TemporaryDirectory(prefix=f"{_prefix()}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
-        yield folder
-
-
 def remove_leftovers() -> None:
     """Remove the sockets of processes that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
-        process = int(folder.name.removeprefix(_prefix()).partition("-")[0])
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"):
+        process = int(folder.name.removeprefix(_SOCKETS).partition("-")[0])
         if not psutil.pid_exists(process):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prefix() -> str:
-    """Begins the names of such folders on this machine: where others share its temporary folder, pids say nothing."""
-    return f"memorization-{digest(socket.gethostname(), os.getuid())}-"
-
-
-def main() -> None:
-    """Execute what each line of standard input asks for; asked to stop, let the run keep its state first, and end."""
+def main(notebook: str, output: str, parameters: str) -> int:
+    """Execute a notebook; asked to stop, let the run keep its state first. Returns the exit status."""
     stopped = []
 
     def pass_on(_number, _frame):
         stopped.append(True)
         kernels = psutil.Process().children(recursive=True)
         if not kernels:
-            sys.exit(STOPPED)  # nothing is being executed
+            sys.exit(STOPPED)
         for kernel in kernels:
             kernel.send_signal(signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_stop_without_a_parent, daemon=True).start()
-    for line in sys.stdin:
-        asked = json.loads(line)
-        failure = execute(Path(asked["notebook"]), Path(asked["output"]), asked["parameters"])
-        print(json.dumps({"failure": failure, "stopped": bool(stopped)}), flush=True)
-        if stopped:
-            sys.exit(STOPPED)
+    failure = execute(Path(notebook), Path(output), json.loads(parameters))
+    if failure:
+        print(failure, flush=True)
+    return STOPPED if stopped else int(failure is not None)
 
 
 def _stop_without_a_parent() -> None:
@@ -130,4 +112,4 @@ def _stop_without_a_parent() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(*sys.argv[1:]))

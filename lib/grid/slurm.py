@@ -7,23 +7,19 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lib import data
 from lib.catalogue import NOISES
-from lib.checks import NoSlurm, ParameterError, Rule, SlurmError, check_choice, typed
+from lib.checks import NoSlurm, ParameterError, Rule, SlurmError, typed
 from lib.data import samples
 from lib.grid import pool
-from lib.grid.execution import STOPPED
 from lib.grid.status import status
-from lib.grid.tasks import Task, read_tasks, write_tasks
+from lib.grid.tasks import Task, read_tasks, read_yaml, write_tasks
 from lib.parameters import ROOT, Experiment
 from lib.runs.locks import Lock
 
@@ -68,14 +64,7 @@ class Cluster:
     @classmethod
     def read(cls, file: Path = SETTINGS, **overrides: int | None) -> "Cluster":
         """The settings of a file; overrides that are None count for nothing. Raises ParameterError."""
-        try:
-            content = yaml.safe_load(file.read_text()) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ParameterError(f"{file}: must be a readable YAML file: {' '.join(str(error).split())}") from error
-        if not isinstance(content, dict):
-            raise ParameterError(f"{file}: must hold names and values")
-        for name in content:
-            check_choice(f"name in {file.name}", str(name), [field.name for field in fields(cls)])
+        content = read_yaml("cluster", file, [field.name for field in fields(cls)])
         return cls(**content | {name: value for name, value in overrides.items() if value is not None})
 
     def options(self, tasks: Sequence[Task]) -> list[str]:
@@ -120,30 +109,22 @@ def submit(grid: Path, tasks: Sequence[Task], cluster: Cluster, options: str = "
             return []
         stem = f"{grid.stem}-{datetime.now():%Y%m%d-%H%M%S-%f}"
         further, submitted = shlex.split(options), []
-        arrays = []
-        for number, part in enumerate(_arrays(missing, cluster.pack * _largest_array())):
-            file = jobs / f"{stem}-{number}.json"
-            write_tasks(file, part)
-            arrays.append((file, part))
 
-        def sbatch(script: str, arguments: list[str], *asked: str) -> str:
+        def sbatch(script: str, arguments: Sequence[object], *asked: str) -> str:
             output = f"--output={jobs / stem}-{script}-%j.log"
-            job = _slurm("sbatch", "--parsable", output, *asked, *further, f"slurm/{script}.sbatch", *arguments)
-            submitted.append(job.split(";")[0])
+            command = ["sbatch", "--parsable", output, *asked, *further, f"slurm/{script}.sbatch", *map(str, arguments)]
+            submitted.append(_slurm(*command).split(";")[0])
             return submitted[-1]
 
         try:
-            everything = jobs / f"{stem}.json"
-            write_tasks(everything, missing)
-            prepare = sbatch("prepare", [str(everything)], *cluster.place())
+            prepare = sbatch("prepare", [write_tasks(jobs / f"{stem}.json", missing)], *cluster.place())
             ends = []
-            for file, part in arrays:
-                last = -(-len(part) // cluster.pack) - 1
+            for number, part in enumerate(_arrays(missing, cluster.pack * _largest_array())):
+                file, last = write_tasks(jobs / f"{stem}-{number}.json", part), -(-len(part) // cluster.pack) - 1
                 about = [f"--array=0-{last}%{cluster.concurrent}", f"--comment={_COMMENT}{cluster.pack}:{file}"]
                 after = [f"--dependency=afterok:{prepare}", "--kill-on-invalid-dep=yes"]
-                asked = [*cluster.options(part), *about, *after]
-                ends.append(sbatch("run", [str(file), str(cluster.pack)], *asked))
-            sbatch("report", [str(runs)], *cluster.place(), f"--dependency=afterany:{':'.join(ends)}")
+                ends.append(sbatch("run", [file, cluster.pack], *cluster.options(part), *about, *after))
+            sbatch("report", [runs], *cluster.place(), f"--dependency=afterany:{':'.join(ends)}")
         except SlurmError:
             if submitted:
                 _slurm("scancel", *submitted)
@@ -195,8 +176,8 @@ def _datasets(tasks: Sequence[Task]) -> list[Experiment]:
     return list(distinct.values())
 
 
-def run_task(tasks: Sequence[Task], pack: int, index: int) -> int:
-    """Run the missing ones of the runs that share an array task. Returns the exit status, see `lib.__main__`."""
+def run_task(tasks: Sequence[Task], pack: int, index: int) -> pool.Outcome:
+    """Run the missing ones of the runs that share an array task."""
     chunk = list(_pieces(tasks, pack))[index]
     missing = [task for task in chunk if status(task).state != "finished"]
     devices = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
@@ -204,12 +185,7 @@ def run_task(tasks: Sequence[Task], pack: int, index: int) -> int:
     def device_of(place: int) -> dict[str, str]:
         return {"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if devices else {}
 
-    outcome = pool.run(missing, max(1, len(missing)), device_of)
-    for name, failure in outcome.failures.items():
-        print(f"failed {name}: {failure}", file=sys.stderr)
-    if outcome.signal:
-        return STOPPED
-    return 1 if outcome.failures else 0
+    return pool.run(missing, max(1, len(missing)), device_of)
 
 
 def _arrays(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:

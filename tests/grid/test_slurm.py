@@ -301,8 +301,7 @@ def test_packed_runs_share_out_the_gpus(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     tasks = read(ROOT / "slurm" / "small.yaml", runs_folder=str(tmp_path))
-    assert cluster.run_task(tasks, pack=5, index=2) == 0
-    assert cluster.run_task(tasks, pack=5, index=0) == 0
+    assert [cluster.run_task(tasks, pack=5, index=index) for index in (2, 0)] == [DONE, DONE]
     assert [[place["CUDA_VISIBLE_DEVICES"] for place in places] for places in seen] == [
         ["0", "1"],
         ["0", "1"] * 2 + ["0"],

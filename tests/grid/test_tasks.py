@@ -75,7 +75,7 @@ def test_wrong_files_and_processes(tmp_path, capsys):
     assert main(["run", str(tmp_path / "list.yaml")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     (tmp_path / "list.yaml").write_text("- 1")
-    with pytest.raises(ParameterError, match="must name notebook"):
+    with pytest.raises(ParameterError, match="must hold names and values"):
         read(tmp_path / "list.yaml")
 
 
