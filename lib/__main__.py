@@ -187,13 +187,13 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    from lib.grid.slurm import prepare
+    from lib.data.preparing import prepare
 
-    tasks = grid.read_tasks(options.tasks)
-    failures = prepare(tasks)
+    experiments = [task.experiment for task in grid.read_tasks(options.tasks)]
+    failures = prepare(experiments)
     for dataset, failure in failures.items():
         print(f"failed {dataset}: {failure}", file=sys.stderr)
-    prepared = {task.experiment.dataset for task in tasks} - failures.keys()
+    prepared = {experiment.dataset for experiment in experiments} - failures.keys()
     return 0 if prepared else 1
 
 

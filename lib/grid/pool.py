@@ -82,7 +82,7 @@ def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict
 def _begun(task: Task, environment: dict[str, str]) -> subprocess.Popen:
     """A process that executes the notebook of a task; its output ends with it and its kernel."""
     output = task.experiment.folder / task.notebook.name
-    asked = [str(task.notebook), str(output), json.dumps(task.parameters())]
+    asked = [str(task.notebook), str(output), json.dumps(task.experiment.parameters())]
     return subprocess.Popen(
         [sys.executable, "-m", "lib.grid.execution", *asked],
         stdin=subprocess.PIPE,  # its end tells that this process has died

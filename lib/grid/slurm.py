@@ -11,34 +11,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from lib import data
-from lib.catalogue import NOISES
 from lib.checks import NoSlurm, ParameterError, Rule, SlurmError, typed
-from lib.data import samples
 from lib.grid import pool
 from lib.grid.status import status
 from lib.grid.tasks import Task, read_tasks, read_yaml, write_tasks
-from lib.parameters import ROOT, Experiment
+from lib.parameters import ROOT
 from lib.runs.locks import Lock
 
 SETTINGS = ROOT / "slurm" / "cluster.yaml"
 _AT_LEAST_1 = Rule(lambda v: v >= 1, "an integer of at least 1")
-_OF_DATA = ("dataset", "data_folder", "image_size", "glove_file")
 _COMMENT = "memorization:"
-ENDED = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
-    "TIMEOUT",
-}
+ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"}
+ENDED |= {"NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"}
 """States of Slurm's jobs that will not run again; all others, also that of being requeued, are in the queue."""
 
 
@@ -137,49 +122,25 @@ def submit(grid: Path, tasks: Sequence[Task], cluster: Cluster, options: str = "
 def queued() -> set[Path]:
     """Folders of the runs that are in Slurm's queue. Raises SlurmError where it does not answer, or NoSlurm."""
     lines = _slurm("squeue", "--noheader", "--array", "--me", "--states=all", "--format=%T|%K|%k").splitlines()
-    files: dict[str, list[list[Task]]] = {}
+    files: dict[str, Sequence[Task]] = {}
     found: set[Path] = set()
     for line in lines:
         state, index, comment = line.strip().split("|", maxsplit=2)
         if state in ENDED or not comment.startswith(_COMMENT) or not index.isdigit():
             continue
         pack, _, file = comment.removeprefix(_COMMENT).partition(":")
-        if comment not in files:
+        if file not in files:
             try:
-                files[comment] = list(_pieces(read_tasks(file), int(pack)))
+                files[file] = read_tasks(file)
             except ParameterError:  # of a runs folder that was removed since
-                files[comment] = []
-        found |= {task.experiment.folder for chunk in files[comment][int(index) : int(index) + 1] for task in chunk}
+                files[file] = ()
+        found |= {task.experiment.folder for task in _chunk(files[file], int(pack), int(index))}
     return found
-
-
-def prepare(tasks: Sequence[Task]) -> dict[str, str]:
-    """Download and prepare the data of the tasks, once each. Returns what went wrong, by dataset."""
-    failures = {}
-    for experiment in _datasets(tasks):
-        print(f"preparing {experiment.dataset}", flush=True)
-        try:
-            dataset = data.load(experiment)
-            samples.draw(experiment, dataset)
-        except Exception as error:  # its runs will say the same; those on other data are not to wait for it
-            failures[experiment.dataset] = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return failures
-
-
-def _datasets(tasks: Sequence[Task]) -> list[Experiment]:
-    """One experiment for each dataset, and for each kind of human labels."""
-    distinct: dict[tuple[Any, ...], Experiment] = {}
-    for task in tasks:
-        experiment = task.experiment
-        human = experiment.noise if NOISES[experiment.noise].people_of else ""
-        distinct.setdefault((*(getattr(experiment, name) for name in _OF_DATA), human), experiment)
-    return list(distinct.values())
 
 
 def run_task(tasks: Sequence[Task], pack: int, index: int) -> pool.Outcome:
     """Run the missing ones of the runs that share an array task."""
-    chunk = list(_pieces(tasks, pack))[index]
-    missing = [task for task in chunk if status(task).state != "finished"]
+    missing = [task for task in _chunk(tasks, pack, index) if status(task).state != "finished"]
     devices = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
 
     def device_of(place: int) -> dict[str, str]:
@@ -191,11 +152,12 @@ def run_task(tasks: Sequence[Task], pack: int, index: int) -> pool.Outcome:
 def _arrays(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:
     """The tasks of each array job: no run that needs no GPU waits for one."""
     for gpu in (True, False):
-        yield from _pieces([task for task in tasks if task.experiment.device.startswith("cuda") == gpu], size)
+        alike = [task for task in tasks if task.experiment.device.startswith("cuda") == gpu]
+        yield from (_chunk(alike, size, index) for index in range(-(-len(alike) // size)))
 
 
-def _pieces(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:
-    return (tasks[start : start + size] for start in range(0, len(tasks), size))
+def _chunk(tasks: Sequence[Task], size: int, index: int) -> Sequence[Task]:
+    return tasks[size * index : size * (index + 1)]
 
 
 def _largest_array() -> int:

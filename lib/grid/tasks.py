@@ -45,10 +45,6 @@ class Task:
         """Name of the run."""
         return self.experiment.name
 
-    def parameters(self) -> dict[str, Any]:
-        """Every parameter as papermill and JSON take it."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in self.experiment.parameters().items()}
-
 
 def read(file: Path | str, **overrides: Any) -> tuple[Task, ...]:
     """The tasks of a grid file, each checked and once; overrides hold for every run. Raises ParameterError."""
@@ -65,7 +61,7 @@ def files(file: Path | str) -> tuple[Path, ...]:
 
 def write_tasks(file: Path, tasks: Sequence[Task]) -> Path:
     """Keep tasks as they are, for `read_tasks`. Returns the file."""
-    content = [{"notebook": task.notebook.stem, "parameters": task.parameters()} for task in tasks]
+    content = [{"notebook": task.notebook.stem, "parameters": task.experiment.parameters()} for task in tasks]
     file.write_text(json.dumps(content, indent=1) + "\n")
     return file
 

@@ -27,13 +27,8 @@ from pyarrow import csv
 from lib.checks import DataError, ParameterError
 from lib.parameters import Experiment
 
-ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS = (
-    "args.json",
-    "performances.csv",
-    "divergence.npy",
-    "run.log",
-    "weights.pt",
-)
+ARGS, PERFORMANCES, DIVERGENCE = "args.json", "performances.csv", "divergence.npy"
+LOG, WEIGHTS = "run.log", "weights.pt"
 LOCK, FAILURE = "run.lock", "failure.txt"
 IMPORTED = "imported_from"
 """Key of the environment in `args.json` that only an imported run has, see `lib.legacy`."""

@@ -40,7 +40,8 @@ class Lock:
             raise _refusal(self.path) from None
         try:
             self._check_owner()
-            self.path.write_text(json.dumps(_me()) + "\n")
+            me = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID", "")}
+            self.path.write_text(json.dumps(me) + "\n")
         except BaseException:
             self._lock.release()
             raise
@@ -89,10 +90,6 @@ def holder(path: Path) -> str | None:
         return None
     elsewhere = owner["host"] != socket.gethostname()
     return _in_words(owner) if elsewhere and age < _MISSED * _PULSE else None
-
-
-def _me() -> dict[str, str | int]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID", "")}
 
 
 def _owner(path: Path) -> dict | None:

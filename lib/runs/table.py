@@ -74,20 +74,16 @@ def _stamps(root: Path) -> dict[str, list]:
 
 
 def _table(runs: list[Contents], records: pa.Table) -> pd.DataFrame:
-    constant, counts = pd.DataFrame([run.constant for run in runs]), [len(run.records) for run in runs]
-    repeated = pd.DataFrame({name: _repeated(column, counts) for name, column in constant.items()})
+    """Records with the constants of their run, in types small enough for a long table: texts as categories."""
+    constant, small = pd.DataFrame([run.constant for run in runs]), np.iinfo(np.int32)
+    for name, column in constant.items():
+        if not pd.api.types.is_numeric_dtype(column):
+            constant[name] = column.astype("category")
+        elif pd.api.types.is_integer_dtype(column) and column.between(small.min, small.max).all():
+            constant[name] = column.astype(np.int32)
+    rows = np.repeat(np.arange(len(runs)), [len(run.records) for run in runs])
+    repeated = constant.take(rows).reset_index(drop=True)
     return pd.concat([repeated, records.to_pandas().astype({"record": np.int32})], axis=1)
-
-
-def _repeated(column: pd.Series, counts: list[int]) -> np.ndarray | pd.Categorical:
-    """Each value as often as its run has records, in types small enough for a long table: texts as categories."""
-    if pd.api.types.is_numeric_dtype(column):
-        values = column.to_numpy()
-        small = pd.api.types.is_integer_dtype(column) and (np.abs(values) <= np.iinfo(np.int32).max).all()
-        return np.repeat(values.astype(np.int32) if small else values, counts)
-    codes, texts = pd.factorize(column, sort=True)
-    smallest = codes.astype(np.min_scalar_type(-len(texts)))
-    return pd.Categorical.from_codes(np.repeat(smallest, counts), texts)
 
 
 def _read_cache(root: Path) -> dict[str, tuple[list, Contents]]:

@@ -43,7 +43,7 @@ class RunWriter:
         self.state: dict[str, Any] | None = None
         self._environment = environment(experiment.device)
         self._content = {
-            "parameters": {name: _plain(value) for name, value in experiment.parameters().items()},
+            "parameters": experiment.parameters(),
             "data": about,
             "layers": layers,
             "own": own,
@@ -167,10 +167,6 @@ class RunWriter:
         checkpoints.remove(self.folder)
         _log.info("finished")
         return Run(self.experiment, self.folder)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _line(values: list) -> str:

@@ -314,10 +314,3 @@ DONE = cluster.pool.Outcome()
 def test_the_scripts_are_bash():
     for script in (ROOT / "slurm").glob("*.s*"):
         assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
-
-
-def test_one_preparation_for_each_dataset_and_human_label():
-    tasks = read(ROOT / "slurm" / "full.yaml")
-    prepared = [(e.dataset, e.noise) for e in cluster._datasets(tasks)]
-    assert sorted({dataset for dataset, _ in prepared}) == ["cifar10", "cifar100", "digits", "news", "tiny_imagenet"]
-    assert len([noise for dataset, noise in prepared if dataset == "cifar10"]) == 6
