@@ -49,10 +49,10 @@ def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict
     """
     outcome, waiting = Outcome(), deque(tasks)
     running: dict[int, tuple[Task, subprocess.Popen]] = {}
-    total = sum(task.experiment.records for task in tasks)
     seconds = 1 if sys.stderr.isatty() else 60  # in a log a line a minute will do
     ended = records = 0
-    with requests() as request, tqdm(total=total, unit="record", mininterval=seconds) as bar:
+    bar = tqdm(total=sum(task.experiment.records for task in tasks), unit="record", mininterval=seconds)
+    with requests() as request, bar:
         while running or (waiting and not request.signal):
             while waiting and not request.signal and len(running) < processes:
                 place = min(set(range(processes)) - running.keys())

@@ -54,9 +54,8 @@ class Cluster:
 
     def options(self, tasks: Sequence[Task]) -> list[str]:
         """Options of sbatch for an array job of these tasks."""
-        gpu = self.gpu if any(task.experiment.device.startswith("cuda") for task in tasks) else ""
         given = {
-            "gres": gpu,
+            "gres": self.gpu if any(task.experiment.device.startswith("cuda") for task in tasks) else "",
             "time": self.time,
             "cpus-per-task": self.cpus_per_task,
             "mem": self.memory,

@@ -48,8 +48,7 @@ class Task:
 
 def read(file: Path | str, **overrides: Any) -> tuple[Task, ...]:
     """The tasks of a grid file, each checked and once; overrides hold for every run. Raises ParameterError."""
-    tasks = {task.name: task for task in _tasks(_place(file), overrides, ())}
-    return tuple(tasks.values())
+    return tuple({task.name: task for task in _tasks(_place(file), overrides, ())}.values())
 
 
 def files(file: Path | str) -> tuple[Path, ...]:

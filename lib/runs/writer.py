@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import platform
+from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
@@ -54,22 +55,28 @@ class RunWriter:
 
     def __enter__(self) -> "RunWriter":
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = Lock(self.folder / LOCK).__enter__()
-        self._handler: logging.Handler | None = None
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(Lock(self.folder / LOCK))
             self.finished = Run.find(self.experiment)
             if self.finished is None:
+                handler = stack.enter_context(closing(logging.FileHandler(self.folder / LOG)))
+                handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+                _log.setLevel(logging.INFO)
+                _log.addHandler(handler)
+                stack.callback(_log.removeHandler, handler)
+                stack.push(self._say_why)
                 self._begin()
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
-            raise
+            self._stack = stack.pop_all()
         return self
 
+    def __exit__(self, *error) -> None:
+        self._stack.__exit__(*error)
+
+    def _say_why(self, kind, error, _traceback) -> None:
+        if error is not None:
+            _log.error("stopped after record %d: %s: %s", len(self._rows), kind.__name__, error)
+
     def _begin(self) -> None:
-        self._handler = logging.FileHandler(self.folder / LOG)
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        _log.setLevel(logging.INFO)
-        _log.addHandler(self._handler)
         for left_by_a_killed_process in self.folder.glob("*.part"):
             left_by_a_killed_process.unlink()
         stored = checkpoints.load(self.folder, self.experiment.device)
@@ -101,14 +108,6 @@ class RunWriter:
     def _describe(self) -> None:
         args = {"name": self.experiment.name, "environment": self._environment, **self._content}
         write_whole(self.folder / ARGS, lambda part: part.write_text(json.dumps(args, indent=2) + "\n"))
-
-    def __exit__(self, kind, error, _traceback) -> None:
-        if error is not None and self._handler:
-            _log.error("stopped after record %d: %s: %s", len(self._rows), kind.__name__, error)
-        if self._handler:
-            _log.removeHandler(self._handler)
-            self._handler.close()
-        self._lock.__exit__(None, None, None)
 
     @property
     def records(self) -> int:
