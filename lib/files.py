@@ -1,31 +1,29 @@
-"""Files written whole or not at all, and digests of what tells one thing from another."""
+"""Files that are whole or not there, and short digests."""
 
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 
+def digest(content: str | bytes, characters: int = 8) -> str:
+    """The first hexadecimal characters of the SHA-256 of a text or of bytes."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:characters]
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place and rename it when it is on disk, so that nobody ever sees half of it.
+    """Write a file under another name in the same folder and rename it, so that nobody ever sees half of it.
 
     Args:
-        path: of the file.
-        write: writes all of it to the path it is given. What it raises is raised, and nothing is left then.
+        path: the file; its folder is made.
+        write: writes the content to the path it is given. Where it fails, nothing is left.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         write(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
         part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
-
-
-def digest(*parts: object, length: int = 8) -> str:
-    """Hexadecimal digits of SHA-256 over bytes, or the text of what is no bytes, one part after the other."""
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(part if isinstance(part, bytes | bytearray | memoryview) else f"{part}\0".encode())
-    return found.hexdigest()[:length]
+        with suppress(OSError):
+            part.unlink()

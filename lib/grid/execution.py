@@ -29,7 +29,7 @@ from lib.files import digest
 
 STOPPED = 75  # what sysexits.h calls a temporary failure: the user is invited to try again
 # How folders of sockets begin on this machine: where others share its temporary folder, their pids say nothing here.
-_SOCKETS = f"memorization-{digest(socket.gethostname(), os.getuid())}-"
+_SOCKETS = f"memorization-{digest(f'{socket.gethostname()} {os.getuid()}')}-"
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ last one is damaged, as a digest at its end tells.
 import hashlib
 import io
 import logging
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def save(folder: Path, state: dict[str, Any]) -> None:
         with part.open("wb") as file:
             file.write(content)
             file.write(hashlib.sha256(content).digest())
+            file.flush()
+            os.fsync(file.fileno())
         if last.exists():
             last.replace(folder / PREVIOUS)
 

@@ -19,7 +19,7 @@ _OF_A_RUN = (ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS)
 _STAMPED = (ARGS, PERFORMANCES)
 _CACHE = ".runs.arrow"
 _CACHED_FROM = 100  # runs; fewer are read faster than anybody notices
-_VERSION = digest(*Experiment.__dataclass_fields__)
+_VERSION = digest(" ".join(Experiment.__dataclass_fields__))
 
 
 def load(folder: Path | str) -> pd.DataFrame:
