@@ -19,7 +19,7 @@ from lib.checks import NoSlurm, ParameterError, SlurmError
 from lib.grid import tasks as grid
 from lib.grid.execution import STOPPED
 from lib.grid.tasks import Task
-from lib.parameters import ROOT, expanded
+from lib.parameters import expanded
 
 _PLACES = ("runs", "data", "figures", "folder")
 
@@ -169,7 +169,7 @@ def _build(runs: str, figures: str) -> int:
     except (FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    shown = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page
+    shown = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
     print(f"The report is {shown}, and {shown.with_suffix('.pdf').name} beside it")
     return 0
 
