@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,7 @@ def executed(notebook: Path, parameters: dict[str, Any], output: Path | None = N
 def remove_leftovers() -> None:
     """Remove the sockets of processes that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"):
-        process = int(folder.name.removeprefix(_SOCKETS).partition("-")[0])
-        if not psutil.pid_exists(process):
+        if not psutil.pid_exists(int(folder.name.removeprefix(_SOCKETS).partition("-")[0])):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -92,14 +92,14 @@ def main(notebook: str, output: str, parameters: str) -> int:
         if not kernels:
             sys.exit(STOPPED)
         for kernel in kernels:
-            kernel.send_signal(signal.SIGTERM)
+            with suppress(psutil.NoSuchProcess):
+                kernel.terminate()
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_stop_without_a_parent, daemon=True).start()
     failure = execute(Path(notebook), Path(output), json.loads(parameters))
-    if failure:
-        print(failure, flush=True)
+    print(failure or "", flush=True)
     return STOPPED if stopped else int(failure is not None)
 
 
