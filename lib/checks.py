@@ -15,6 +15,22 @@ class ParameterError(ValueError):
     """A wrong parameter, told in one line: its name, the value given, what is allowed."""
 
 
+class DataError(ParameterError):
+    """Damaged data, told in one line; a ParameterError too, as some parameter names the file."""
+
+
+class SlurmError(RuntimeError):
+    """Slurm refuses, or does not answer."""
+
+
+class NoSlurm(SlurmError):
+    """There is no Slurm on this machine."""
+
+
+class RunInUse(FileExistsError):
+    """A run folder that another process is writing."""
+
+
 class Rule(NamedTuple):
     """What holds of an allowed value, and how an error message says it."""
 
