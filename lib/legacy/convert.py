@@ -6,7 +6,6 @@ CND, so that a legacy folder becomes a run folder for each of its estimators. Wh
 """
 
 import filecmp
-import hashlib
 import json
 import os
 import re
@@ -20,6 +19,7 @@ import pandas as pd
 from lib.catalogue import CRITERIA
 from lib.checks import ParameterError
 from lib.cnd import aggregate
+from lib.files import digest
 from lib.legacy import arguments, results
 from lib.parameters import ROOT, expanded
 from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES
@@ -128,7 +128,7 @@ def _write(
     parameters["criteria"] = [name for name in CRITERIA if name in series]
     rate = f"{parameters['noise_rate']:g}" if parameters["noise_rate"] else ""
     network = re.sub(r"\W+", "_", parameters["network"])
-    version = hashlib.sha256(json.dumps([told.given, estimator], sort_keys=True).encode()).hexdigest()[:8]
+    version = digest(json.dumps([told.given, estimator], sort_keys=True))
     name = f"{parameters['dataset']}-{parameters['noise']}{rate}-{network}-seed{parameters['seed']}-{version}"
     about = {"name": name, **told.about, "parameters": parameters, "layers": layers if estimator else {}}
     folder = parent / name
