@@ -47,7 +47,7 @@ def imported_packages():
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Import):
                 yield from ((path.name, alias.name.split(".")[0]) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 yield path.name, node.module.split(".")[0]
 
 
