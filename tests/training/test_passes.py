@@ -16,7 +16,14 @@ from lib.training import run
 from lib.training.passes import TrainingPasses
 from lib.training.steps import Step, batches
 
-SETTINGS = {"epochs": 3, "window": 1, "records_per_epoch": 2, "signal_samples": 900, "dropout": 0.2, "signal_passes": "training"}
+SETTINGS = {
+    "epochs": 3,
+    "window": 1,
+    "records_per_epoch": 2,
+    "signal_samples": 900,
+    "dropout": 0.2,
+    "signal_passes": "training",
+}
 
 
 def by_hand(experiment):
