@@ -21,7 +21,7 @@ from lib.data.dataset import Dataset
 from lib.data.samples import Part, Samples
 from lib.graphs import activation_graphs
 from lib.parameters import Experiment
-from lib.predictions import AreaUnderMargin, ForgettingEvents, PredictionChanges
+from lib.predictions import AreaUnderMargin, ForgettingEvents, PredictionChanges, changes
 from lib.training.passes import Seen, evaluate
 
 _LARGE_GRAPH = 3000  # nodes from which on the entropy of a graph is estimated
@@ -39,6 +39,7 @@ class View:
         model: the network, in evaluation mode.
         layer: whose pre-activations signals read; empty where none is recorded.
         seen: what the network put out, see `lib.training.passes`; None where no epoch has ended yet.
+        average: the same of the network with averaged weights; None where none is kept.
 
     Attributes:
         keep: gives what the signal that is being read keeps from record to record; the function that it takes makes it
@@ -55,9 +56,10 @@ class View:
         model: nn.Module,
         layer: str,
         seen: Seen | None,
+        average: "View | None" = None,
     ):
         self.experiment, self.dataset, self.samples, self.model = experiment, dataset, samples, model
-        self.layer, self._seen = layer, seen
+        self.layer, self._seen, self._average = layer, seen, average
 
     @property
     def seen(self) -> Seen:
@@ -65,6 +67,11 @@ class View:
         if self._seen is None:
             raise NotSeen
         return self._seen
+
+    @property
+    def average(self) -> "View":
+        """The network with averaged weights."""
+        return self._average
 
     @property
     def part(self) -> Part:
@@ -94,6 +101,11 @@ class View:
         }
 
     @cached_property
+    def all(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and given labels of the measured samples."""
+        return self.dataset.x_train[self.part.rows], self.part.given
+
+    @cached_property
     def few(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and given labels of the few measured samples on which gradients and graphs are computed."""
         count = min(self.experiment.gradient_samples, len(self.part))
@@ -110,7 +122,7 @@ class View:
     def predicted_held_out(self) -> torch.Tensor:
         """Classes of the held-out samples, shape (n,)."""
         rows = self.samples.validation.rows
-        return evaluate(self.experiment, self.model, self.dataset.x_train, rows).argmax(dim=1)
+        return evaluate(self.model, self.dataset.x_train, rows).argmax(dim=1)
 
     @property
     def loss(self) -> Callable:
@@ -176,13 +188,13 @@ def firing_frequency(view: View) -> float:
 
 
 def loss_sensitivity(view: View) -> float:
-    """Loss sensitivity, the mean over the few samples, in nats a unit of input."""
-    return sensitivity.input_gradient_norms(view.model, *view.few, view.loss).mean().item()
+    """Loss sensitivity, the mean over the measured samples, in nats a unit of input."""
+    return sensitivity.input_gradient_norms(view.model, *view.all, view.loss).mean().item()
 
 
 def batch_loss_sensitivity(view: View) -> float:
-    """Loss sensitivity summed over batches of the few samples."""
-    return sensitivity.batch_loss_sensitivity(view.model, *view.few, view.loss, view.experiment.batch_size)
+    """Loss sensitivity summed over batches of the measured samples."""
+    return sensitivity.batch_loss_sensitivity(view.model, *view.all, view.loss, view.experiment.batch_size)
 
 
 def critical_sample_ratio(view: View) -> float:
@@ -212,3 +224,23 @@ def gradient_disparity(view: View) -> float:
 def evidence(view: View) -> float:
     """The evidence-based criterion on the few samples."""
     return gradients.evidence_criterion(view.model, *view.few, view.loss)
+
+
+def average_disagreement(view: View) -> float:
+    """Share of measured samples whose predicted class differs between the network and its average."""
+    return changes(view.average.predicted, view.predicted)
+
+
+def cnd_average(view: View) -> float:
+    """CND of the average of the weights, in bits."""
+    return cnd(view.average)
+
+
+def prediction_changes_average(view: View) -> float:
+    """Share of measured samples whose prediction by the average changed since the previous record."""
+    return view.keep(PredictionChanges).update(view.average.predicted)
+
+
+def known_polluted_log_likelihood_average(view: View) -> float:
+    """Mean log-likelihood that the average gives the wrong labels of the probe, in nats."""
+    return known_polluted_log_likelihood(view.average)
