@@ -25,6 +25,7 @@ _AT_LEAST_2 = Rule(lambda v: v >= 2, "an integer of at least 2")
 _SHARE = Rule(lambda v: 0 <= v < 1, "a number in [0, 1)")
 _POSITIVE = Rule(lambda v: 0 < v < float("inf"), "a finite number above 0")
 _FINITE = Rule(lambda v: 0 <= v < float("inf"), "a finite number of at least 0")
+_DEVICE = Rule(lambda v: bool(re.fullmatch(r"cpu|cuda(:\d+)?", v)), "cpu, cuda or cuda:N")
 _SEED = Rule(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)")
 _DEFAULT = ("cnd", "prediction_changes", "known_polluted_accuracy", "known_polluted_log_likelihood")
 _ESTIMATORS = ("histogram", "gaussian", "kernel", "neighbours")
@@ -158,7 +159,7 @@ class Experiment:
         choices=("evaluation", "training"),
     )
     average_epochs: float = _measured(1.0, "epochs that the average of the weights reaches back; 0: none", _FINITE)
-    device: str = _row("cpu", "that trains", Rule(lambda v: re.fullmatch(r"cpu|cuda(:\d+)?", v), "cpu, cuda or cuda:N"))
+    device: str = _row("cpu", "that trains", _DEVICE)
     dtype: str = _row("float32", "bfloat16: mixed precision", choices=("float32", "bfloat16"))
     memory_format: str = _row("contiguous", "NCHW, or NHWC of images", choices=("contiguous", "channels_last"))
     threads: int = _row(1, "of the CPU; a parameter because another number sums in another order", _AT_LEAST_1)
@@ -315,4 +316,4 @@ def _described(row: dataclasses.Field) -> str:
     return f"        {row.name}: {row.metadata['words']}{choices}. Default {row.default!r}."
 
 
-Experiment.__doc__ += "\n".join(["", *map(_described, PARAMETERS.values()), "    "])
+Experiment.__doc__ = "\n".join([str(Experiment.__doc__), *map(_described, PARAMETERS.values()), "    "])

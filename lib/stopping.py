@@ -180,7 +180,7 @@ class EarlyStopping:
 class Consensus:
     """The median of the stops of several criteria, online: it stops when enough of them have for it to be known.
 
-    A member that has not stopped keeps its record of now or a later one; the median (of an even number the lower one) is
+    A member that has not stopped keeps its record of now or a later one; the median, the lower one of an even number, is
     known when that can no longer change it. A member whose values have all been the same, or that has had none, has no
     say. If the median never gets known it is that of the records to keep at the end.
 
@@ -220,8 +220,8 @@ class Consensus:
         voters = self._voters
         if voters:
             middle = (len(voters) - 1) // 2
-            least = sorted(member.record or self.seen + 1 for member in voters)
-            most = sorted(member.record if member.stop else math.inf for member in voters)
+            least: list[float] = sorted(member.record or self.seen + 1 for member in voters)
+            most = sorted(float(member.record or 0) if member.stop else math.inf for member in voters)
             self.stop = least[middle] == most[middle]
         return self.stop
 
@@ -240,7 +240,7 @@ class Consensus:
 
     @property
     def candidates(self) -> set[int]:
-        if self.stop:
+        if self.stop and self.record:
             return {self.record}
         return {member.record for member in self.members.values() if member.record}
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
@@ -104,7 +104,7 @@ class Training:
                 record = next(filter(None, steps))
             yield record
 
-    def steps(self) -> Iterator[Record | None]:
+    def steps(self) -> Generator[Record | None, None, None]:
         """Train on, batch by batch: after each its record, or None where there is none after it.
 
         Until the end, or until it is closed, torch's random state, threads and determinism are those of the training.
@@ -132,7 +132,7 @@ class Training:
     @contextmanager
     def _surroundings(self) -> Iterator[None]:
         with reproducible(self.experiment):
-            self._set_random(self._random)
+            self._set_random(self._random or self._random_now())
             self._random = None  # the state is torch's own until the end
             try:
                 yield

@@ -60,12 +60,12 @@ class EvaluationPasses:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing is kept from record to record."""
 
-    def seen(self) -> Seen:
+    def seen(self) -> Seen | None:
         """The network as it is now."""
         return look(self._model, self._inputs, self._samples, self._layers)
 
 
-class TrainingPasses:
+class TrainingPasses(EvaluationPasses):
     """What the network put out when it last trained on each measured sample and each of the probe."""
 
     def __init__(
@@ -136,7 +136,7 @@ class TrainingPasses:
         return Seen(self._logits[:n], probe_logits if len(probe_logits) else None, pre_activations)
 
 
-PASSES = {"training": TrainingPasses, "evaluation": EvaluationPasses}
+PASSES: dict[str, type[EvaluationPasses]] = {"training": TrainingPasses, "evaluation": EvaluationPasses}
 """Where signals can be read, by the name that `signal_passes` takes."""
 
 

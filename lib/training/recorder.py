@@ -18,7 +18,7 @@ from lib.data.dataset import Dataset
 from lib.data.samples import Samples
 from lib.layers import captured, check_layer, evaluating, hidden_layers
 from lib.parameters import Experiment
-from lib.training.passes import PASSES, autocast, evaluate, look
+from lib.training.passes import PASSES, EvaluationPasses, autocast, evaluate, look
 from lib.training.signals import NotSeen, View, share
 
 PERFORMANCE = ("train_loss", "train_accuracy", "test_accuracy", "corrupted_accuracy_given", "corrupted_accuracy_true")
@@ -71,7 +71,9 @@ class Recorder:
         self._kept: dict[str, Any] = {}
         self._kept_before: dict[str, Any] = {}
         self._check_network()
-        self._passes = PASSES[experiment.signal_passes](experiment, dataset, samples, model, self.layers)
+        self._passes: EvaluationPasses = PASSES[experiment.signal_passes](
+            experiment, dataset, samples, model, self.layers
+        )
         if "cnd" in experiment.criteria:
             neuron_divergence(torch.zeros(2, 1), torch.arange(2), 2)  # compiled before the first record, not in it
 

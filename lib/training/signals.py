@@ -7,7 +7,7 @@ it keeps. The measures themselves are plain functions in modules of their own.
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from lib.parameters import Experiment
 from lib.predictions import AreaUnderMargin, ForgettingEvents, PredictionChanges, changes
 from lib.training.passes import Seen, evaluate
 
+Part_ = TypeVar("Part_")
 _LARGE_GRAPH = 3000  # nodes from which on the entropy of a graph is estimated
 
 
@@ -71,12 +72,27 @@ class View:
     @property
     def average(self) -> "View":
         """The network with averaged weights."""
-        return self._average
+        return _there(self._average)
 
     @property
     def part(self) -> Part:
         """The measured training samples."""
         return self.samples.measured
+
+    @property
+    def probe(self) -> Part:
+        """The known-polluted probe."""
+        return _there(self.samples.probe)
+
+    @property
+    def probe_logits(self) -> torch.Tensor:
+        """Logits on the known-polluted probe, shape (n, K)."""
+        return _there(self.seen.probe_logits)
+
+    @property
+    def validation(self) -> Part:
+        """The held-out samples."""
+        return _there(self.samples.validation)
 
     @cached_property
     def predicted(self) -> torch.Tensor:
@@ -121,13 +137,18 @@ class View:
     @cached_property
     def predicted_held_out(self) -> torch.Tensor:
         """Classes of the held-out samples, shape (n,)."""
-        rows = self.samples.validation.rows
-        return evaluate(self.model, self.dataset.x_train, rows).argmax(dim=1)
+        return evaluate(self.model, self.dataset.x_train, self.validation.rows).argmax(dim=1)
 
     @property
     def loss(self) -> Callable:
         """The training loss."""
         return LOSSES[self.experiment.loss].work
+
+
+def _there(part: Part_ | None) -> Part_:
+    """What the catalogue's row says that the signal needs, and so has been made."""
+    assert part is not None
+    return part
 
 
 def share(hits: torch.Tensor) -> float:
@@ -154,22 +175,22 @@ def prediction_changes_long(view: View) -> float:
 
 def known_polluted_accuracy(view: View) -> float:
     """Accuracy on the wrong labels of the probe."""
-    return share(view.seen.probe_logits.argmax(dim=1) == view.samples.probe.given)
+    return share(view.probe_logits.argmax(dim=1) == view.probe.given)
 
 
 def known_polluted_log_likelihood(view: View) -> float:
     """Mean log-likelihood of the wrong labels of the probe, in nats."""
-    return -cross_entropy(view.seen.probe_logits, view.samples.probe.given).item()
+    return -cross_entropy(view.probe_logits, view.probe.given).item()
 
 
 def validation_accuracy_noisy(view: View) -> float:
     """Accuracy on the held-out samples against their labels as given."""
-    return share(view.predicted_held_out == view.samples.validation.given)
+    return share(view.predicted_held_out == view.validation.given)
 
 
 def validation_accuracy_clean(view: View) -> float:
     """Accuracy on the held-out samples against their true labels."""
-    return share(view.predicted_held_out == view.samples.validation.true)
+    return share(view.predicted_held_out == view.validation.true)
 
 
 def forgetting_events(view: View) -> float:
