@@ -180,7 +180,7 @@ class EarlyStopping:
 class Consensus:
     """The median of the stops of several criteria, online: it stops when enough of them have for it to be known.
 
-    A member that has not stopped keeps its record of now or a later one; the median, the lower one of an even number, is
+    A member that has not stopped keeps its record of now, or a later one; the median, of an even number the lower, is
     known when that can no longer change it. A member whose values have all been the same, or that has had none, has no
     say. If the median never gets known it is that of the records to keep at the end.
 
