@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lib.criteria import LABELS, ORACLE
-from lib.paper.printing import Format, Html, interval, plain
+from lib.paper.printing import Cell, Estimate, plain
 from lib.study.baselines import name_of
 from lib.study.naming import noise_name
 from lib.study.statistics import BASELINE, LEVEL, Friedman, counts
@@ -19,32 +19,30 @@ HEADINGS = {
 """What a table shows of each criterion: its heading and the digits after the point."""
 
 
-def criteria(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+def criteria(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary of one study as it is printed: a row a noise and criterion, each noise named once."""
     printed = {
-        "Noise": [form.text(noise_name(*pair)) for pair in zip(summary["noise"], summary["noise_rate"], strict=True)],
-        "Criterion": [form.text(LABELS[name]) for name in summary["criterion"]],
+        "Noise": [noise_name(*pair) for pair in zip(summary["noise"], summary["noise_rate"], strict=True)],
+        "Criterion": [LABELS[name] for name in summary["criterion"]],
     }
     for quantity, (heading, digits) in HEADINGS.items():
-        printed[form.text(heading)] = [_cell(row, quantity, digits, form) for _, row in summary.iterrows()]
+        printed[heading] = [_cell(row, quantity, digits) for _, row in summary.iterrows()]
     printed["Rank"] = [plain(rank, 1) for rank in summary["rank"]]
-    printed["Holm p"] = [form.text(plain(p, 3)) for p in summary["holm_p"]]
+    printed["Holm p"] = [plain(p, 3) for p in summary["holm_p"]]
     printed["Runs"] = [
         str(runs) if not failed else f"{runs} of {runs + failed}"
         for runs, failed in zip(summary["runs"], summary["failed"], strict=True)
     ]
-    table = pd.DataFrame(printed)
-    table.loc[(table["Noise"] == table["Noise"].shift()).to_numpy(), "Noise"] = ""
-    return table
+    return _named_once(printed)
 
 
-def gaps(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+def gaps(summary: pd.DataFrame) -> pd.DataFrame:
     """Gaps of one study at a glance: a row a noise, a column a criterion."""
     rows = []
     for (noise, rate), setting in summary[summary["criterion"] != ORACLE].groupby(["noise", "noise_rate"], sort=False):
-        cells = {form.text(LABELS[row["criterion"]]): _cell(row, "gap", 1, form) for _, row in setting.iterrows()}
-        p = setting["friedman_p"].iloc[0]
-        rows.append({"Noise": form.text(noise_name(noise, rate)), **cells, "Friedman p": form.text(plain(p, 3))})
+        cells = {LABELS[row["criterion"]]: _cell(row, "gap", 1) for _, row in setting.iterrows()}
+        p = plain(setting["friedman_p"].iloc[0], 3)
+        rows.append({"Noise": noise_name(noise, rate), **cells, "Friedman p": p})
     table = pd.DataFrame(rows).fillna("")
     return table[[*(name for name in table.columns if name != "Friedman p"), "Friedman p"]]
 
@@ -72,18 +70,16 @@ def overall(summaries: dict[str, pd.DataFrame], across: Friedman) -> pd.DataFram
     return table.loc[order].rename_axis("criterion").reset_index()
 
 
-def overall_printed(table: pd.DataFrame, across: Friedman, form: Format = Html) -> pd.DataFrame:
+def overall_printed(table: pd.DataFrame, across: Friedman) -> pd.DataFrame:
     """The table of `overall` as it is printed."""
     digits = {"settings won": 0, "average rank": 2, "Holm p": 3}
-    winners = [name in across.winners for name in table["criterion"]]
-    printed = {"Criterion": [form.text(LABELS[name]) for name in table["criterion"]]}
+    printed = {"Criterion": [LABELS[name] for name in table["criterion"]]}
     for column in table.columns[1:]:
         heading = column[0].upper() + column[1:] if column in digits else f"{column} (points)"
-        texts = [plain(value, digits.get(column, 1)) for value in table[column]]
-        printed[form.text(heading)] = [
-            form.number(text, None, True) if winner and column == "average rank" else form.text(text)
-            for text, winner in zip(texts, winners, strict=True)
-        ]
+        printed[heading] = [plain(value, digits.get(column, 1)) for value in table[column]]
+    for place, name in enumerate(table["criterion"]):
+        if name in across.winners:
+            printed["Average rank"][place] = Estimate(printed["Average rank"][place], best=True)
     return pd.DataFrame(printed)
 
 
@@ -107,18 +103,13 @@ def gaps_caption(summary: pd.DataFrame, study: str) -> str:
     )
 
 
-def ablation(changed: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+def ablation(changed: pd.DataFrame) -> pd.DataFrame:
     """The table of `lib.study.ablation.table` as it is printed."""
-    printed = {
-        "Choice": [form.text(choice) for choice in changed["choice"]],
-        "Value": [form.text(str(value)) for value in changed["value"]],
-    }
+    printed = {"Choice": changed["choice"].tolist(), "Value": [str(value) for value in changed["value"].fillna("")]}
     for column, heading in (("gap", "Gap to oracle (points)"), ("difference", "Difference to the study (points)")):
-        printed[heading] = [interval(row, column, 1, form) for _, row in changed.iterrows()]
+        printed[heading] = [Estimate.of(row, column, 1) for _, row in changed.iterrows()]
     printed["Runs"] = [str(runs) for runs in changed["runs"]]
-    table = pd.DataFrame(printed)
-    table.loc[(table["Choice"] == table["Choice"].shift()).to_numpy(), "Choice"] = ""
-    return table
+    return _named_once(printed)
 
 
 def ablation_caption(changed: pd.DataFrame, study: str, seeds: int) -> str:
@@ -130,13 +121,12 @@ def ablation_caption(changed: pd.DataFrame, study: str, seeds: int) -> str:
     )
 
 
-def baselines(held_out: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+def baselines(held_out: pd.DataFrame) -> pd.DataFrame:
     """The table of `lib.study.baselines.table` as it is printed: a row a way of stopping, a column a noise."""
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[str, dict[str, Cell]] = {}
     for _, row in held_out.iterrows():
-        name = form.text(name_of(row["criterion"], row["held_out"]))
-        noise = form.text(noise_name(row["noise"], row["noise_rate"]))
-        rows.setdefault(name, {})[noise] = interval(row, "test_accuracy", 1, form)
+        noise = noise_name(row["noise"], row["noise_rate"])
+        rows.setdefault(name_of(row["criterion"], row["held_out"]), {})[noise] = Estimate.of(row, "test_accuracy", 1)
     return pd.DataFrame([{"Stopped by": name, **cells} for name, cells in rows.items()]).fillna("")
 
 
@@ -174,11 +164,15 @@ def _seeds(summary: pd.DataFrame) -> str:
     return f"{runs} run{'' if runs == 1 else 's'}, {seeds} seed{'' if seeds == '1' else 's'} for each noise"
 
 
-def _cell(row: pd.Series, quantity: str, digits: int, form: Format) -> str:
+def _cell(row: pd.Series, quantity: str, digits: int) -> Cell:
     if row["runs"] == 0:
-        return form.text("no stop")
-    mean, low, high = (row[f"{quantity}_{part}"] for part in ("mean", "low", "high"))
-    if pd.isna(mean):
-        return form.text("–")
-    ends = None if pd.isna(low) else (plain(low, digits), plain(high, digits))
-    return form.number(plain(mean, digits), ends, row["winner"] and quantity == "gap")
+        return "no stop"
+    return Estimate.of(row, quantity, digits, best=row["winner"] and quantity == "gap")
+
+
+def _named_once(printed: dict[str, list[Cell]]) -> pd.DataFrame:
+    """A table in which the first cell of each group of rows alone is filled."""
+    table = pd.DataFrame(printed)
+    first = table.iloc[:, 0]
+    table.iloc[:, 0] = first.where(first != first.shift(), "")
+    return table
