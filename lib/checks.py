@@ -1,6 +1,7 @@
 """Checks at the door: a wrong value is told in one line, with its name and what is allowed."""
 
 import difflib
+import json
 import numbers
 import re
 from collections.abc import Callable
@@ -63,10 +64,11 @@ def typed(name: str, value: Any, kind: Any, rule: Rule | None) -> Any:
 
 def _converted(name: str, value: Any, kind: Any, rule: Rule | None) -> Any:
     if kind in _LISTS:
-        item, items = _LISTS[kind]
-        if isinstance(value, list | tuple) and all(_is(item, part) for part in value):
-            return tuple(item(part) for part in value)
-        raise ParameterError(f"{name}={value!r}: must be a list of {items}")
+        item, items, example = _LISTS[kind]
+        given = _json_list(value) if isinstance(value, str) else value
+        if isinstance(given, list | tuple) and all(_is(item, part) for part in given):
+            return tuple(item(part) for part in given)
+        raise ParameterError(f"{name}={value!r}: must be a list of {items}, such as {example}")
     if not _is(kind, value):
         words = {int: "an integer", float: "a number", str: "text"}
         not_text = ", not text" if isinstance(value, str) else ""
@@ -74,7 +76,15 @@ def _converted(name: str, value: Any, kind: Any, rule: Rule | None) -> Any:
     return kind(value)
 
 
-_LISTS = {tuple[str, ...]: (str, "names"), tuple[int, ...]: (int, "integers")}
+_LISTS = {tuple[str, ...]: (str, "names", '["cnd"]'), tuple[int, ...]: (int, "integers", "[10, 20]")}
+
+
+def _json_list(text: str) -> Any:
+    """The list that a text is in JSON, as papermill's `-p` passes one on; the text itself where it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _is(kind: type, value: Any) -> bool:

@@ -3,6 +3,8 @@
 import torch
 from torch.nn.functional import cross_entropy
 
+__all__ = ["cross_entropy", "mean_absolute_error"]
+
 
 def mean_absolute_error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean absolute error between softmax and one-hot target (Ghosh et al., AAAI 2017).
@@ -19,7 +21,3 @@ def mean_absolute_error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Te
     """
     chosen = logits.softmax(dim=1).gather(1, targets[:, None])
     return (2 - 2 * chosen).mean()
-
-
-LOSSES = {"cross_entropy": cross_entropy, "mean_absolute_error": mean_absolute_error}
-"""Training losses by name: each takes logits (n, K) and targets (n,) and gives a scalar."""

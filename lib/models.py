@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from lib.checks import ParameterError, check_own_name
-from lib.choices import CHOICES, OF_IMAGES
+from lib.catalogue import NETWORKS, Network
+from lib.checks import ParameterError
 from lib.parameters import Experiment
 from lib.resnets import PreActResNet, torchvision_resnet
 
@@ -108,19 +108,8 @@ def _resnet(depth: int) -> Callable[..., nn.Module]:
     )
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "mlp": mlp,
-    "small_cnn": small_cnn,
-    "news_mlp": news_mlp,
-    "lenet": lenet,
-    "preact_resnet9": _preact(1, 1, 1, 1),
-    "preact_resnet18": _preact(2, 2, 2, 2),
-    "preact_resnet34": _preact(3, 4, 6, 3),
-    "resnet18": _resnet(18),
-    "resnet50": _resnet(50),
-    "vit": vit,
-}
-"""Builder of each network by name: takes the shape of a sample, the number of classes and the dropout rate."""
+preact_resnet9, preact_resnet18, preact_resnet34 = _preact(1, 1, 1, 1), _preact(2, 2, 2, 2), _preact(3, 4, 6, 3)
+resnet18, resnet50 = _resnet(18), _resnet(50)
 
 
 def register(name: str, builder: Callable[..., nn.Module]) -> None:
@@ -131,10 +120,7 @@ def register(name: str, builder: Callable[..., nn.Module]) -> None:
         builder: takes (sample_shape, num_classes, dropout) and gives an `nn.Module` that maps inputs of shape
             (n, *sample_shape) to logits of shape (n, num_classes).
     """
-    check_own_name(name)
-    NETWORKS[name] = builder
-    if name not in CHOICES["network"]:
-        CHOICES["network"].append(name)
+    NETWORKS.add(Network(name, name, builder))
 
 
 def build(experiment: Experiment, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -142,9 +128,9 @@ def build(experiment: Experiment, sample_shape: tuple[int, ...], num_classes: in
 
     Raises ParameterError for a network of images where the samples are none.
     """
-    name = experiment.network
-    if name in OF_IMAGES and len(sample_shape) != 3:
-        raise ParameterError(f"network={name!r}: must have images, not samples of shape {tuple(sample_shape)}")
-    network = NETWORKS[name](tuple(sample_shape), num_classes, experiment.dropout)
+    row = NETWORKS[experiment.network]
+    if row.of_images and len(sample_shape) != 3:
+        raise ParameterError(f"network={row.name!r}: must have images, not samples of shape {tuple(sample_shape)}")
+    network = row(tuple(sample_shape), num_classes, experiment.dropout)
     memory_format = torch.channels_last if experiment.memory_format == "channels_last" else torch.contiguous_format
     return network.to(experiment.device, memory_format=memory_format)

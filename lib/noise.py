@@ -11,6 +11,7 @@ import torch
 from scipy.stats import truncnorm
 
 from lib.arrays import like, to_numpy
+from lib.catalogue import NOISES
 from lib.checks import ParameterError, check_choice
 from lib.seeds import stream
 
@@ -128,14 +129,13 @@ def _draw(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
 
 
 def corrupt(kind: str, labels, rate: float, num_classes: int, seed: int, inputs=None) -> Noisy:
-    """Noise of the named kind: none, symmetric, pair or instance, which alone needs the inputs.
+    """Noise of a kind in `lib.catalogue` other than human labels; instance noise needs the inputs.
 
     Arguments, result and errors as in `symmetric` and `instance`.
     """
-    check_choice("noise", kind, ["none", "symmetric", "pair", "instance"])
-    if kind == "instance":
-        return instance(labels, inputs, rate, num_classes, seed)
-    return {"none": none, "symmetric": symmetric, "pair": pair}[kind](labels, rate, num_classes, seed)
+    check_choice("noise", kind, [name for name, row in NOISES.items() if not row.people_of])
+    given = {"inputs": inputs} if NOISES[kind].of_inputs else {}
+    return NOISES[kind](labels=labels, rate=rate, num_classes=num_classes, seed=seed, **given)
 
 
 def known_polluted_probe(labels, size: int, num_classes: int, seed: int):

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lib.checks import ParameterError, Rule, check_choice, check_known, typed
-from lib.choices import CHOICES, HUMAN_NOISE, OF_IMAGES
+from .catalogue import CRITERIA, DATASETS, LOSSES, NETWORKS, NOISES
+from .checks import ParameterError, Rule, check_choice, check_known, typed
 
 _HERE = Path(__file__).resolve().parent.parent
 ROOT = _HERE if (_HERE / "pyproject.toml").exists() else Path.cwd()
@@ -20,44 +21,59 @@ ROOT = _HERE if (_HERE / "pyproject.toml").exists() else Path.cwd()
 
 _AT_LEAST_0 = Rule(lambda v: v >= 0, "an integer of at least 0")
 _AT_LEAST_1 = Rule(lambda v: v >= 1, "an integer of at least 1")
+_AT_LEAST_2 = Rule(lambda v: v >= 2, "an integer of at least 2")
 _SHARE = Rule(lambda v: 0 <= v < 1, "a number in [0, 1)")
-_RULES: dict[str, Rule] = {
-    "data_folder": Rule(bool, "the path of a folder"),
-    "runs_folder": Rule(bool, "the path of a folder"),
-    "image_size": _AT_LEAST_0,
-    "train_samples": _AT_LEAST_0,
-    "test_samples": _AT_LEAST_0,
-    "noise_rate": _SHARE,
-    "validation_share": _SHARE,
-    "probe_size": _AT_LEAST_1,
-    "dropout": _SHARE,
-    "learning_rate": Rule(lambda v: 0 < v < float("inf"), "a finite number above 0"),
-    "decay": Rule(lambda v: 0 < v <= 1, "a number in (0, 1]"),
-    "momentum": _SHARE,
-    "weight_decay": Rule(lambda v: 0 <= v < float("inf"), "a finite number of at least 0"),
-    "batch_size": _AT_LEAST_1,
-    "epochs": _AT_LEAST_1,
-    "records_per_epoch": _AT_LEAST_1,
-    "seed": Rule(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)"),
-    "patience": _AT_LEAST_1,
-    "window": _AT_LEAST_1,
-    "cnd_quantile": Rule(lambda v: 0 <= v <= 1, "a number in [0, 1]"),
-    "cnd_bins": Rule(lambda v: v >= 2, "an integer of at least 2"),
-    "signal_samples": _AT_LEAST_1,
-    "changes_over": _AT_LEAST_1,
-    "critical_radius": Rule(lambda v: 0 < v < float("inf"), "a finite number above 0"),
-    "gradient_samples": Rule(lambda v: v >= 2, "an integer of at least 2"),
-    "device": Rule(lambda v: re.fullmatch(r"cpu|cuda(:\d+)?", v), "cpu, cuda or cuda:N"),
-    "threads": _AT_LEAST_1,
-}
-_RATELESS = {"none"}.union(*HUMAN_NOISE.values())
-_PLACES = ("data_folder", "runs_folder")
+_POSITIVE = Rule(lambda v: 0 < v < float("inf"), "a finite number above 0")
+_FINITE = Rule(lambda v: 0 <= v < float("inf"), "a finite number of at least 0")
+_SEED = Rule(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)")
+_DEFAULT = ("cnd", "prediction_changes", "known_polluted_accuracy", "known_polluted_log_likelihood")
+_ESTIMATORS = ("histogram", "gaussian", "kernel", "neighbours")
 _IPYTHON_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
+
+
+def _row(
+    default: Any,
+    words: str,
+    rule: Rule | None = None,
+    *,
+    choices: Collection[str] = (),
+    kind: str = "training",
+    replayed: bool = False,
+    path: bool = False,
+) -> Any:
+    """A parameter: its default, what it is, and all that others must know of it.
+
+    Args:
+        default: its value where none is given; its type is the parameter's.
+        words: what it is.
+        rule: that a value must keep.
+        choices: names, one of which (of a list, each of which) it must be.
+        kind: "place" (where things lie, not what the run is), "setting" (what a study varies), "training" (what is
+            trained), "stopping" (how signals are turned into stops), "measuring" (what is measured) or "recording"
+            (what more is measured).
+        replayed: whether what another value would have given follows from a finished run.
+        path: whether `~` and environment variables in it are replaced.
+    """
+    about = {"words": words, "rule": rule, "choices": choices, "kind": kind, "replayed": replayed, "path": path}
+    return dataclasses.field(default=default, metadata=about)
+
+
+_place = partial(_row, rule=Rule(bool, "the path of a folder"), kind="place", path=True)
+_measured = partial(_row, kind="measuring")
+_replayed = partial(_row, kind="measuring", replayed=True)
 
 
 def dataset_label(dataset: str) -> str:
     """What names of runs, tables and figures call a dataset: its name, or the last part of its path."""
     return re.sub(r"\W+", "_", Path(dataset).stem) if "/" in dataset else dataset
+
+
+def expanded(name: str, path: str) -> str:
+    """A path with `~` and environment variables replaced. Raises ParameterError for a variable that is not set."""
+    found = os.path.expanduser(os.path.expandvars(path))
+    if unset := re.search(r"\$(\w+|\{[^}]*\})", found):
+        raise ParameterError(f"{name}={path!r}: must name environment variables that are set, {unset[0]} is not")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,127 +84,100 @@ class Experiment:
     things lie, not what the run is: they take no part in `name`. Raises ParameterError.
 
     Attributes:
-        dataset: name of the data, see `lib.data`; or the path of a user's own `.npz` file, or image folder (a path
-            with a slash), see `lib.data.own`.
-        data_folder: where data is found, downloaded to and cached; relative paths start at the project root.
-        runs_folder: where run folders are written.
-        image_size: pixels that images of a folder are scaled and cropped to; 0: as they are, all of one size.
-        train_samples, test_samples: number of samples drawn from the dataset's; 0: all of them.
-        glove_file: GloVe text file with the word vectors of NEWS; empty: computed from the corpus.
-        noise: kind of label noise, see `lib.noise`.
-        noise_rate: share of training labels that are wrong, in [0, 1), for instance noise the centre of the samples'
-            rates; 0 for human labels, which bring their own.
-        validation_share: share of the training data held out for validation, in [0, 1).
-        probe_size: number of samples in the known-polluted probe.
-        augmentation: of training images, see `lib.data.augmentation`.
-        network: name of the network, see `lib.models`.
-        dropout: probability that a hidden unit is dropped.
-        loss: training loss, see `lib.losses`.
-        optimizer: sgd, adam or adamw.
-        schedule: of the learning rate over epochs: constant, multi_step or cosine (to 0 at the end).
-        milestones, decay: epochs after which multi_step multiplies the learning rate by decay.
-        learning_rate, momentum, weight_decay: of the optimizer; momentum is for sgd only.
-        batch_size: largest number of samples in a batch; an epoch is cut into equal batches.
-        epochs: passes over the training data.
-        records_per_epoch: how often in each epoch every signal is recorded.
-        seed: of the samples drawn, noise, held-out share, probe, weights, batch order, augmentation and dropout.
-        criteria: signals recorded for early stopping, see `lib.criteria`.
-        patience: records without improvement after which a criterion stops.
-        window: records in the trailing mean that smooths a signal.
-        cnd_estimator: of the class densities, see `lib.cnd` and `lib.estimators`.
-        cnd_aggregation: what makes one number of the neurons' divergences, quantile or mean.
-        cnd_quantile: the quantile over neurons.
-        cnd_bins: bins of the density histograms.
-        cnd_layer: module whose output is the pre-activation; empty: the last hidden layer.
-        cnd_stored_layers: further modules whose neurons' divergences are stored; ["all"]: every hidden layer.
-        cnd_filter: training samples that count, all or those predicted as labelled.
-        cnd_weights: class weights, uniform (generalised Jensen-Shannon) or frequency (mutual information).
-        changes_over: records over which the longer prediction changes are taken.
-        critical_radius: of the ball in which differently classified points are looked for, in units of the input.
-        gradient_samples: largest number of training samples whose gradients and activation graphs are taken.
-        signal_samples: largest number of training samples on which all other signals are measured.
-        signal_passes: where predictions, pre-activations and the probe are seen: in the training passes themselves, at
-            no cost, or in further passes in evaluation mode at each record, see `lib.training.passes`.
-        device: cpu, cuda or cuda:N.
-        dtype: float32, or bfloat16 for mixed precision.
-        memory_format: of images and convolutions in memory: contiguous (NCHW) or channels_last (NHWC).
-        threads: CPU threads; a parameter because another number sums in another order.
     """
 
-    dataset: str = "digits"
-    data_folder: str = "data"
-    runs_folder: str = "runs"
-    image_size: int = 0
-    train_samples: int = 0
-    test_samples: int = 0
-    glove_file: str = ""
-    noise: str = "symmetric"
-    noise_rate: float = 0.4
-    validation_share: float = 0.0
-    probe_size: int = 50
-    augmentation: str = "none"
-    network: str = "mlp"
-    dropout: float = 0.0
-    loss: str = "cross_entropy"
-    optimizer: str = "sgd"
-    learning_rate: float = 0.1
-    schedule: str = "constant"
-    milestones: tuple[int, ...] = ()
-    decay: float = 0.1
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    batch_size: int = 64
-    epochs: int = 100
-    records_per_epoch: int = 1
-    seed: int = 0
-    criteria: tuple[str, ...] = (
-        "cnd",
-        "prediction_changes",
-        "known_polluted_accuracy",
-        "known_polluted_log_likelihood",
+    dataset: str = _row(
+        "digits", "name of a row of `lib.catalogue`, or path of your data: `lib.data.own`", choices=DATASETS
     )
-    patience: int = 10
-    window: int = 5
-    cnd_estimator: str = "histogram"
-    cnd_aggregation: str = "quantile"
-    cnd_quantile: float = 0.9
-    cnd_bins: int = 40
-    cnd_layer: str = ""
-    cnd_stored_layers: tuple[str, ...] = ()
-    cnd_filter: str = "predicted_as_labelled"
-    cnd_weights: str = "uniform"
-    changes_over: int = 5
-    critical_radius: float = 0.1
-    gradient_samples: int = 256
-    signal_samples: int = 10_000
-    signal_passes: str = "training"
-    device: str = "cpu"
-    dtype: str = "float32"
-    memory_format: str = "contiguous"
-    threads: int = 1
+    data_folder: str = _place("data", "where data is found, downloaded to and cached; relative to the project root")
+    runs_folder: str = _place("runs", "where run folders are written; relative to the project root")
+    image_size: int = _row(0, "pixels that a folder's images are scaled and cropped to; 0: as they are", _AT_LEAST_0)
+    train_samples: int = _row(0, "number of samples drawn from the dataset's; 0: all of them", _AT_LEAST_0)
+    test_samples: int = _row(0, "likewise of the test set", _AT_LEAST_0)
+    glove_file: str = _row("", "text file with the word vectors of NEWS; empty: computed from the corpus", path=True)
+    noise: str = _row("symmetric", "kind of label noise, see `lib.noise`", choices=NOISES, kind="setting")
+    noise_rate: float = _row(
+        0.4, "share of wrong training labels; 0 for human labels, which bring it", _SHARE, kind="setting"
+    )
+    validation_share: float = _measured(0.0, "share of the training data held out for validation", _SHARE)
+    probe_size: int = _row(50, "number of samples in the known-polluted probe", _AT_LEAST_1)
+    augmentation: str = _row("none", "of training images", choices=("none", "crop", "flip", "crop_flip"))
+    network: str = _row("mlp", "name of the network, see `lib.models`", choices=NETWORKS)
+    dropout: float = _row(0.0, "probability that a hidden unit is dropped", _SHARE)
+    loss: str = _row("cross_entropy", "training loss, see `lib.losses`", choices=LOSSES)
+    optimizer: str = _row("sgd", "of the weights", choices=("sgd", "adam", "adamw"))
+    learning_rate: float = _row(0.1, "of the optimizer", _POSITIVE)
+    schedule: str = _row("constant", "of the learning rate over epochs", choices=("constant", "multi_step", "cosine"))
+    milestones: tuple[int, ...] = _row((), "epochs after which multi_step multiplies the learning rate by decay")
+    decay: float = _row(0.1, "see milestones", Rule(lambda v: 0 < v <= 1, "a number in (0, 1]"))
+    momentum: float = _row(0.0, "of the optimizer, for sgd only", _SHARE)
+    weight_decay: float = _row(0.0, "of the optimizer", _FINITE)
+    batch_size: int = _row(64, "largest number of samples in a batch; an epoch is cut into equal batches", _AT_LEAST_1)
+    epochs: int = _row(100, "passes over the training data", _AT_LEAST_1)
+    records_per_epoch: int = _row(1, "how often in each epoch every signal is recorded", _AT_LEAST_1)
+    seed: int = _row(
+        0, "of all that is drawn: samples, noise, probe, weights, order, augmentation", _SEED, kind="setting"
+    )
+    criteria: tuple[str, ...] = _row(_DEFAULT, "signals recorded", choices=CRITERIA, kind="recording", replayed=True)
+    patience: int = _row(10, "records without improvement that end it", _AT_LEAST_1, kind="stopping", replayed=True)
+    window: int = _row(5, "records in the trailing mean of a signal", _AT_LEAST_1, kind="stopping", replayed=True)
+    cnd_estimator: str = _replayed("histogram", "of the class densities", choices=_ESTIMATORS)
+    cnd_aggregation: str = _replayed("quantile", "makes one number of the neurons'", choices=("quantile", "mean"))
+    cnd_quantile: float = _replayed(0.9, "the quantile over neurons", Rule(lambda v: 0 <= v <= 1, "a number in [0, 1]"))
+    cnd_bins: int = _measured(40, "bins of the density histograms", _AT_LEAST_2)
+    cnd_layer: str = _replayed("", "module whose output is the pre-activation; empty: the last hidden layer")
+    cnd_stored_layers: tuple[str, ...] = _row(
+        (), 'modules whose divergences are stored too; ["all"]: every hidden layer', kind="recording", replayed=True
+    )
+    cnd_filter: str = _measured(
+        "predicted_as_labelled", "training samples that count", choices=("predicted_as_labelled", "all")
+    )
+    cnd_weights: str = _measured(
+        "uniform",
+        "class weights: generalised Jensen-Shannon divergence, or mutual information",
+        choices=("uniform", "frequency"),
+    )
+    changes_over: int = _measured(5, "records over which the longer prediction changes are taken", _AT_LEAST_1)
+    critical_radius: float = _measured(0.1, "of the ball of critical samples, in units of the input", _POSITIVE)
+    gradient_samples: int = _measured(256, "largest number of samples for gradients and activation graphs", _AT_LEAST_2)
+    signal_samples: int = _measured(10_000, "largest number of training samples for all other signals", _AT_LEAST_1)
+    signal_passes: str = _measured(
+        "training",
+        "where signals are read: in the training passes, or in evaluation mode; see `lib.training.passes`",
+        choices=("training", "evaluation"),
+    )
+    device: str = _row("cpu", "that trains", Rule(lambda v: re.fullmatch(r"cpu|cuda(:\d+)?", v), "cpu, cuda or cuda:N"))
+    dtype: str = _row("float32", "bfloat16: mixed precision", choices=("float32", "bfloat16"))
+    memory_format: str = _row("contiguous", "NCHW, or NHWC of images", choices=("contiguous", "channels_last"))
+    threads: int = _row(1, "of the CPU; a parameter because another number sums in another order", _AT_LEAST_1)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = typed(field.name, getattr(self, field.name), field.type, _RULES.get(field.name))
+            about = field.metadata
+            value = typed(field.name, getattr(self, field.name), field.type, about["rule"])
+            if about["path"]:
+                value = expanded(field.name, value)
             if field.name == "dataset" and ("/" in value or value.endswith(".npz")):
-                value = os.path.normpath(value)  # one name for one path
+                value = os.path.normpath(expanded("dataset", value))  # one name for one path
                 value = value if "/" in value else f"./{value}"
             object.__setattr__(self, field.name, value)
-            if field.name in CHOICES and not (field.name == "dataset" and self.own_data):
+            if about["choices"] and not (field.name == "dataset" and self.own_data):
                 or_else = ", or the path of an .npz file or image folder" if field.name == "dataset" else ""
                 for name in value if isinstance(value, tuple) else (value,):
-                    check_choice(field.name, name, CHOICES[field.name], or_else)
+                    check_choice(field.name, name, list(about["choices"]), or_else)
         self._check_together()
 
     def _check_together(self):
-        if self.noise in _RATELESS and self.noise_rate != 0:
+        noise = NOISES[self.noise]
+        if not noise.rated and self.noise_rate != 0:
             raise ParameterError(f"noise_rate={self.noise_rate}: must be 0 where noise={self.noise!r}")
-        owners = [dataset for dataset, kinds in HUMAN_NOISE.items() if self.noise in kinds]
-        if owners and self.dataset not in owners:
-            raise ParameterError(f"noise={self.noise!r}: must be used with dataset={owners[0]!r}, not {self.dataset!r}")
+        if noise.people_of not in ("", self.dataset):
+            raise ParameterError(
+                f"noise={self.noise!r}: must be used with dataset={noise.people_of!r}, not {self.dataset!r}"
+            )
         if len(set(self.criteria)) < len(self.criteria):
             raise ParameterError(f"criteria={self.criteria}: each may be named once")
-        if self.validation_share == 0 and any(c.startswith("validation") for c in self.criteria):
+        if self.validation_share == 0 and self.asks_for("validation"):
             raise ParameterError("validation_share=0.0: must be above 0 where criteria name a validation accuracy")
         stored = self.cnd_stored_layers
         if len(set(stored)) < len(stored) or ("all" in stored and len(stored) > 1):
@@ -197,12 +186,13 @@ class Experiment:
             raise ParameterError("criteria: must name cnd where cnd_layer or cnd_stored_layers name layers")
         if self.image_size and (not self.own_data or self.dataset.endswith(".npz")):
             raise ParameterError(f"image_size={self.image_size}: must be 0 where dataset is no folder of images")
-        if self.dataset == "news" and self.augmentation != "none":
-            raise ParameterError(f"augmentation={self.augmentation!r}: must be none where dataset='news'")
-        if self.dataset == "news" and self.network in OF_IMAGES:
-            raise ParameterError(
-                f"network={self.network!r}: must be one for samples that are no images, as those of news"
-            )
+        if not self.own_data and not DATASETS[self.dataset].of_images:
+            if self.augmentation != "none":
+                raise ParameterError(f"augmentation={self.augmentation!r}: must be none where dataset={self.dataset!r}")
+            if NETWORKS[self.network].of_images:
+                raise ParameterError(
+                    f"network={self.network!r}: must be one for samples that are no images, as those of {self.dataset}"
+                )
         if self.schedule != "multi_step" and self.decay != Experiment.decay:
             raise ParameterError(f"decay={self.decay}: is for schedule='multi_step' only")
         if self.optimizer != "sgd" and self.momentum != 0:
@@ -231,9 +221,9 @@ class Experiment:
     def name(self) -> str:
         """Stable name of the run. Its last part is a hash of every parameter that is not at its default."""
         defaults = Experiment.__dataclass_fields__
-        content = {k: v for k, v in self.parameters().items() if v != defaults[k].default and k not in _PLACES}
+        content = {k: v for k, v in self.parameters().items() if v != defaults[k].default and k not in PLACES}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-        noise = self.noise if self.noise in _RATELESS else f"{self.noise}{self.noise_rate:g}"
+        noise = f"{self.noise}{self.noise_rate:g}" if NOISES[self.noise].rated else self.noise
         return f"{dataset_label(self.dataset)}-{noise}-{self.network}-seed{self.seed}-{digest}"
 
     @property
@@ -241,13 +231,17 @@ class Experiment:
         """Folder of this run."""
         return ROOT / self.runs_folder / self.name
 
+    def asks_for(self, need: str) -> bool:
+        """Whether a criterion needs a "layer", a "probe" or "validation" samples."""
+        return any(CRITERIA[name].needs == need for name in self.criteria)
+
     def parameters(self) -> dict[str, Any]:
         """Every parameter by name, as `from_dict` takes it."""
         return dataclasses.asdict(self)
 
     def same_run(self, other: "Experiment") -> bool:
         """Whether both describe the same run, wherever its data and folder lie."""
-        places = {place: getattr(self, place) for place in _PLACES}
+        places = {place: getattr(self, place) for place in PLACES}
         return self == dataclasses.replace(other, **places)
 
     @classmethod
@@ -278,3 +272,28 @@ class Experiment:
     def read(cls, args_file: Path) -> "Experiment":
         """The experiment that a run folder's `args.json` describes, equal to the one that wrote it."""
         return cls.from_dict(json.loads(Path(args_file).read_text())["parameters"])
+
+
+def of_kind(*kinds: str) -> list[str]:
+    """Names of the parameters of some kinds: place, setting, training, stopping, measuring or recording."""
+    return [name for name, row in PARAMETERS.items() if row.metadata["kind"] in kinds]
+
+
+def parameter_label(name: str) -> str:
+    """How tables and figures call a parameter."""
+    return name.replace("_", " ").replace("cnd", "CND")
+
+
+PARAMETERS: dict[str, dataclasses.Field] = {field.name: field for field in dataclasses.fields(Experiment)}
+"""Every parameter by name: its type, its default, and in `metadata` the rest of its row."""
+PLACES = of_kind("place")
+REPLAYED = [name for name, row in PARAMETERS.items() if row.metadata["replayed"]]
+"""Parameters of which other values can be tried on a finished run."""
+
+
+def _described(row: dataclasses.Field) -> str:
+    choices = f"; one of {', '.join(row.metadata['choices'])}" if row.metadata["choices"] else ""
+    return f"        {row.name}: {row.metadata['words']}{choices}. Default {row.default!r}."
+
+
+Experiment.__doc__ += "\n".join(["", *map(_described, PARAMETERS.values()), "    "])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from lib.catalogue import CRITERIA, DATASETS, NETWORKS, NOISES
 from lib.parameters import ROOT, Experiment
 from lib.training import run
 
@@ -19,6 +20,16 @@ SHARED = ROOT.parent / "shared" / "data"
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _catalogue_restored():
+    """What a test adds to the catalogue is gone after it."""
+    before = [(catalogue, dict(catalogue)) for catalogue in (CRITERIA, DATASETS, NETWORKS, NOISES)]
+    yield
+    for catalogue, rows in before:
+        catalogue.clear()
+        catalogue.update(rows)
 
 
 @pytest.fixture(scope="session")

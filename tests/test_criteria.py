@@ -2,8 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.choices import CHOICES
-from lib.criteria import CRITERIA, END, LABELS, ORACLE, stops
+from lib.criteria import END, ORACLE, stops
 from lib.runs import table as runs
 
 
@@ -48,11 +47,6 @@ def test_a_signal_without_values_is_said_not_fatal():
     assert "value of record 3: must be finite" in table.loc["cnd", "reason"]
     assert np.isnan(table.loc["prediction_changes", "record"])
     assert "window=1: must be at most the 0 values" in table.loc["prediction_changes", "reason"]
-
-
-def test_every_recordable_criterion_has_a_rule_and_a_label():
-    assert list(CRITERIA) == CHOICES["criteria"]
-    assert set(LABELS) == {*CRITERIA, END, ORACLE}
 
 
 def test_real_runs_have_every_criterion(runs_folder, tiny):

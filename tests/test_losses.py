@@ -3,7 +3,8 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from lib.losses import LOSSES, mean_absolute_error
+from lib.catalogue import LOSSES
+from lib.losses import mean_absolute_error
 
 
 def test_mean_absolute_error_is_the_mean_over_samples_of_the_distance_to_one_hot():

@@ -4,7 +4,6 @@ from torch import nn
 
 from lib import models
 from lib.checks import ParameterError
-from lib.choices import CHOICES
 from lib.layers import hidden_layers, last_hidden_layer
 from lib.parameters import Experiment
 from lib.torchvision_operators import declare
@@ -132,7 +131,5 @@ def test_channels_last_changes_the_memory_not_the_result():
 
 
 def test_a_registered_network_is_built_by_name(monkeypatch):
-    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     models.register("own", lambda shape, classes, dropout: nn.Sequential(nn.Flatten(), nn.Linear(64, classes)))
     assert models.build(Experiment(network="own"), IMAGE, 3)(torch.zeros(2, *IMAGE)).shape == (2, 3)

@@ -8,11 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.checks import ParameterError
-from lib.choices import CHOICES
-from lib.data import LOADERS
-from lib.losses import LOSSES
-from lib.models import NETWORKS
-from lib.parameters import Experiment
+from lib.parameters import PARAMETERS, REPLAYED, Experiment, of_kind
 
 WRONG = [
     ({"dataset": "digit"}, "or the path of an .npz file or image folder; did you mean 'digits'?"),
@@ -29,7 +25,10 @@ WRONG = [
     ({"seed": -1}, "seed=-1: must be an integer in [0, 2^32)"),
     ({"epochs": 2.5}, "epochs=2.5: must be an integer of at least 1"),
     ({"learning_rate": 0}, "learning_rate=0.0: must be a finite number above 0"),
-    ({"criteria": "cnd"}, "criteria='cnd': must be a list of names"),
+    ({"criteria": "cnd"}, """criteria='cnd': must be a list of names, such as ["cnd"]"""),
+    ({"criteria": '"cnd"'}, "must be a list of names"),
+    ({"criteria": "[1]"}, "must be a list of names"),
+    ({"milestones": "[2.5]"}, "must be a list of integers, such as [10, 20]"),
     ({"criteria": ["cdn"]}, "did you mean 'cnd'?"),
     ({"criteria": ["cnd", "cnd"]}, "each may be named once"),
     ({"criteria": ["validation_accuracy_clean"]}, "validation_share=0.0: must be above 0"),
@@ -73,15 +72,40 @@ def test_wrong_values_give_one_line_that_names_parameter_value_and_what_is_allow
     assert "\n" not in str(error.value)
 
 
-def test_every_field_is_described():
-    documented = Experiment.__doc__
-    assert all(field.name in documented for field in dataclasses.fields(Experiment))
+def test_every_row_is_whole():
+    for name, row in PARAMETERS.items():
+        assert row.metadata["words"], name
+        assert f"{name}: {row.metadata['words']}" in Experiment.__doc__
+        assert row.metadata["kind"] in {"place", "setting", "training", "stopping", "measuring", "recording"}
+    assert of_kind("place") == ["data_folder", "runs_folder"]
+    assert of_kind("setting") == ["noise", "noise_rate", "seed"]
+    assert set(REPLAYED) <= set(of_kind("stopping", "measuring", "recording"))
 
 
-def test_allowed_names_are_those_that_exist():
-    assert sorted(CHOICES["dataset"]) == sorted(LOADERS)
-    assert sorted(CHOICES["network"]) == sorted(NETWORKS)
-    assert sorted(CHOICES["loss"]) == sorted(LOSSES)
+def test_paths_with_home_and_variables_are_replaced(monkeypatch):
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    monkeypatch.setenv("HOME", "/home/me")
+    experiment = Experiment(runs_folder="~/runs", data_folder="$SCRATCH/data", dataset="${SCRATCH}/birds.npz")
+    assert (experiment.runs_folder, experiment.data_folder) == ("/home/me/runs", "/scratch/me/data")
+    assert experiment.folder.is_relative_to("/home/me/runs")
+    assert experiment.dataset == "/scratch/me/birds.npz"
+    assert experiment.name == Experiment(dataset="/scratch/me/birds.npz").name
+    assert Experiment(dataset="~/birds.npz").dataset == "/home/me/birds.npz"
+    assert Experiment(dataset="news", network="news_mlp", glove_file="~/g.txt").glove_file == "/home/me/g.txt"
+
+
+@pytest.mark.parametrize("name", ["runs_folder", "data_folder", "glove_file", "dataset"])
+@pytest.mark.parametrize("path", ["$NOWHERE_SET/x.npz", "a/${NOWHERE_SET}/x.npz"])
+def test_a_variable_that_is_not_set_is_refused(name, path):
+    with pytest.raises(ParameterError) as error:
+        Experiment(**{name: path})
+    assert str(error.value).startswith(f"{name}={path!r}: must name environment variables that are set, $")
+
+
+def test_lists_as_papermill_passes_them_on_are_lists():
+    assert Experiment(criteria='["cnd"]').criteria == ("cnd",)
+    assert Experiment(cnd_stored_layers="[]").cnd_stored_layers == ()
+    assert Experiment(schedule="multi_step", milestones="[10, 20]").milestones == (10, 20)
 
 
 def test_args_json_reads_back_equal(tmp_path):

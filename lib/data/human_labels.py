@@ -25,7 +25,7 @@ def load(dataset: str, noise: str, folder: Path, true: np.ndarray, rows: np.ndar
 
     Args:
         dataset: cifar10, cifar100 or cifar100_coarse.
-        noise: one of `lib.parameters.HUMAN_NOISE[dataset]`.
+        noise: one of `lib.catalogue.NOISES` that belongs to the dataset.
         folder: the data folder, where the file lies or is downloaded to.
         true: the dataset's clean labels of these images, shape (n,), which those in the file must equal.
         rows: positions of the images in the official training set, shape (n,); None: all of it in its order.

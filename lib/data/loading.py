@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from lib.checks import ParameterError, check_own_name
-from lib.choices import CHOICES
+from lib.catalogue import DATASETS
+from lib.catalogue import Dataset as DatasetRow
+from lib.checks import ParameterError
 from lib.data import own as own_data
 from lib.data import prepared, vision
 from lib.data.dataset import Dataset, from_arrays
@@ -71,21 +72,9 @@ def _compute_digits() -> dict[str, np.ndarray]:
     }
 
 
-LOADERS: dict[str, Callable[[Experiment], Dataset]] = {
-    "digits": digits,
-    "news": newsgroups,
-    **{name: images for name in ("cifar10", "cifar100", "cifar100_coarse", "mnist", "fashion_mnist", "svhn")},
-    "tiny_imagenet": tiny_imagenet,
-}
-"""Loader of each dataset by name."""
-
-
 def register(name: str, loader: Callable[[Experiment], Dataset]) -> None:
     """Make a user's own dataset known: `Experiment(dataset=name)` then loads it by `loader(experiment)`."""
-    check_own_name(name)
-    LOADERS[name] = loader
-    if name not in CHOICES["dataset"]:
-        CHOICES["dataset"].append(name)
+    DATASETS.add(DatasetRow(name, name, loader))
 
 
 def load(experiment: Experiment) -> Dataset:
@@ -95,7 +84,7 @@ def load(experiment: Experiment) -> Dataset:
         ParameterError: for data that is damaged, or does not fit the parameters; says what to do.
         FileNotFoundError: where data is absent and cannot be downloaded; says what to place where.
     """
-    loader = own_data.load if experiment.own_data else LOADERS[experiment.dataset]
+    loader = own_data.load if experiment.own_data else DATASETS[experiment.dataset]
     dataset = _reduced(loader(experiment), experiment)
     if experiment.augmentation != "none" and not dataset.x_train.are_images:
         raise ParameterError(f"augmentation={experiment.augmentation!r}: must be none for data that is no uint8 images")

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import torch
 
 from lib import noise
+from lib.catalogue import NOISES
 from lib.checks import ParameterError
-from lib.choices import HUMAN_NOISE
-from lib.data import human_labels
 from lib.data.dataset import Dataset
 from lib.parameters import ROOT, Experiment
 from lib.seeds import stream
@@ -97,7 +96,7 @@ def draw(experiment: Experiment, dataset: Dataset) -> Samples:
     validation = everything.take(order[:held_out].sort().values) if held_out else None
     measured = train.take(_permutation("measured", experiment.seed, train)[: experiment.signal_samples].sort().values)
     probe = None
-    if any(criterion.startswith("known_polluted") for criterion in experiment.criteria):
+    if experiment.asks_for("probe"):
         positions, labels = noise.known_polluted_probe(
             train.given, experiment.probe_size, dataset.num_classes, experiment.seed
         )
@@ -107,13 +106,11 @@ def draw(experiment: Experiment, dataset: Dataset) -> Samples:
 
 def _noisy(experiment: Experiment, dataset: Dataset) -> noise.Noisy:
     """The labels of all training samples with the experiment's noise."""
-    true = dataset.y_train
-    if experiment.noise in HUMAN_NOISE.get(experiment.dataset, ()):
+    true, row = dataset.y_train, NOISES[experiment.noise]
+    if row.people_of:
         rows = None if dataset.train_rows is None else dataset.train_rows.numpy()
         folder = ROOT / experiment.data_folder
-        return noise.compare(
-            human_labels.load(experiment.dataset, experiment.noise, folder, true.cpu().numpy(), rows), true
-        )
+        return noise.compare(row(experiment.dataset, experiment.noise, folder, true.cpu().numpy(), rows), true)
     return noise.corrupt(
         experiment.noise, true, experiment.noise_rate, dataset.num_classes, experiment.seed, dataset.x_train
     )

@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 from lib import data
+from lib.catalogue import NOISES
 from lib.checks import ParameterError, Rule, check_choice, typed
-from lib.choices import HUMAN_NOISE
 from lib.data import samples
 from lib.grid import pool
 from lib.grid.execution import STOPPED
@@ -188,7 +188,7 @@ def _datasets(tasks: Sequence[Task]) -> list[Experiment]:
     distinct: dict[tuple[Any, ...], Experiment] = {}
     for task in tasks:
         experiment = task.experiment
-        human = experiment.noise if experiment.noise in HUMAN_NOISE.get(experiment.dataset, ()) else ""
+        human = experiment.noise if NOISES[experiment.noise].people_of else ""
         distinct.setdefault((*(getattr(experiment, name) for name in _OF_DATA), human), experiment)
     return list(distinct.values())
 

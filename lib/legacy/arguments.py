@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lib.catalogue import DATASETS, NETWORKS, NOISES
 from lib.checks import ParameterError, Rule, check_choice, typed
-from lib.choices import CHOICES, HUMAN_NOISE
-from lib.criteria import PUBLISHED
 from lib.parameters import Experiment
 
 ARGS = "args.json"
@@ -81,16 +80,16 @@ def _described(given: dict[str, Any]) -> Description:
         return typed(name, given[name], *_FIELDS[name])
 
     dataset, noise, rate = _setting(field)
-    patience, window, quantile = PUBLISHED.get(dataset, PUBLISHED["cifar10"])
+    patience, window, quantile = DATASETS[dataset].published or DATASETS["cifar10"].published
     notes = [f"{', '.join(_UNTOLD)} are unknown; what else the files do not tell is as by default"]
-    if dataset not in PUBLISHED:
+    if DATASETS[dataset].published is None:
         notes.append(f"patience, window and quantile are those of CIFAR; none are published for {dataset}")
     parameters = Experiment().parameters() | dict.fromkeys(_UNTOLD, "unknown")
     parameters |= {
         "dataset": dataset,
         "noise": noise,
         "noise_rate": rate,
-        "network": _matching(field("network"), CHOICES["network"]) or field("network"),
+        "network": _matching(field("network"), NETWORKS) or field("network"),
         "learning_rate": field("lr"),
         "batch_size": field("batch_size"),
         "epochs": field("epochs"),
@@ -120,15 +119,15 @@ def _described(given: dict[str, Any]) -> Description:
 def _setting(field: Callable[[str], Any]) -> tuple[str, str, float]:
     """Dataset, noise and noise rate; CIFAR-100 with coarse labels is a dataset of its own here."""
     dataset, noise = field("dataset"), field("noise_type")
-    known = _matching(dataset, CHOICES["dataset"])
+    known = _matching(dataset, DATASETS)
     if known is None:
-        check_choice("dataset", dataset, CHOICES["dataset"])
+        check_choice("dataset", dataset, list(DATASETS))
     if noise == "label_noise":
         rate = field("symmetric_label_noise_ratio")
         return known, "symmetric" if rate else "none", rate
     if noise == "clean_label":
         return known, "none", 0.0
-    owners = {label: owner for owner, labels in HUMAN_NOISE.items() for label in labels}
+    owners = {name: row.people_of for name, row in NOISES.items() if row.people_of}
     check_choice("noise_type", noise, ["label_noise", "clean_label", *owners])
     if owners[noise].removesuffix("_coarse") != known.removesuffix("_coarse"):
         raise ParameterError(f"noise_type={noise!r}: must be used with dataset={owners[noise]!r}, not {dataset!r}")

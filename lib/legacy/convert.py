@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lib.catalogue import CRITERIA
 from lib.checks import ParameterError
-from lib.choices import CHOICES
 from lib.cnd import aggregate
 from lib.legacy import results as legacy_results
 from lib.legacy.arguments import ARGS as LEGACY_ARGS
@@ -145,7 +145,7 @@ def _about(
     signals = {*results.signals, *(["cnd"] if estimator else [])}
     parameters = description.parameters | {
         "runs_folder": runs_folder,
-        "criteria": [name for name in CHOICES["criteria"] if name in signals],
+        "criteria": [name for name in CRITERIA if name in signals],
         "cnd_stored_layers": ["all"] if estimator else [],
     }
     if estimator:

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.catalogue import noise_title
 from lib.grid import tasks as grid
-from lib.parameters import ROOT, Experiment
+from lib.parameters import PLACES, ROOT, Experiment, parameter_label
 from lib.runs.folder import ARGS, IMPORTED
-from lib.study.naming import noise_name, parameter_name
 from lib.study.studies import Study
-
-_PLACES = ("data_folder", "runs_folder")
 
 
 def setup(studies: Iterable[Study]) -> pd.DataFrame:
@@ -21,9 +19,9 @@ def setup(studies: Iterable[Study]) -> pd.DataFrame:
     for study in studies:
         shown = {}
         for name in Experiment.__dataclass_fields__:
-            if name not in _PLACES and name in study.runs:
+            if name not in PLACES and name in study.runs:
                 values = study.runs[name].drop_duplicates().tolist()
-                shown[parameter_name(name)] = ", ".join(_told(value) for value in _ordered(values))
+                shown[parameter_label(name)] = ", ".join(_told(value) for value in _ordered(values))
         columns[study.title] = shown
     return pd.DataFrame(columns).rename_axis("Parameter").reset_index().fillna("")
 
@@ -79,7 +77,7 @@ def missing(there: Iterable[str], plan: Path) -> pd.DataFrame:
     for file in grid.files(plan):
         tasks = grid.read(file)
         lacking = [task.experiment for task in tasks if task.name not in names]
-        noises = dict.fromkeys(noise_name(one.noise, one.noise_rate) for one in lacking)
+        noises = dict.fromkeys(noise_title(one.noise, one.noise_rate) for one in lacking)
         told = "all" if len(lacking) == len(tasks) else ", ".join(noises)
         row = {"Grid": f"slurm/{file.name}", "Planned": len(tasks), "There": len(tasks) - len(lacking), "Missing": told}
         rows.append(row)

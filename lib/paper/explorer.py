@@ -12,12 +12,12 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 
+from lib.catalogue import noise_title
 from lib.criteria import LABELS, SETTING
 from lib.paper.explorer_figure import Plot
 from lib.paper.exploring import Outcome, Recorded, Settings, comparable
 from lib.parameters import ROOT
 from lib.runs import table as runs
-from lib.study.naming import noise_name
 
 _WIDEST = 30  # records of a window; a slider to all 200 of a run could not be set to 5
 _COLUMNS = ["run", *SETTING, "seed", "criterion", "record", "epoch", "spent", "spent_epochs", "test_accuracy"]
@@ -107,7 +107,7 @@ class Explorer(widgets.VBox):
         group, criterion = self._groups[self.study.value], self.criterion.value
         self._plot = Plot(group.noises, self._dpi)
         with self.together():
-            self.noises.options = [(noise_name(*noise), noise) for noise in group.noises]
+            self.noises.options = [(noise_title(*noise), noise) for noise in group.noises]
             self.noises.value = group.noises
             self.seeds.options = self.seeds.value = group.seeds
             self.criterion.options = [(LABELS[name], name) for name in group.criteria]

@@ -14,9 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from lib.catalogue import noise_title
 from lib.criteria import CRITERIA, LABELS
 from lib.paper.exploring import Outcome, Recorded, Settings
-from lib.study.naming import noise_name
 
 Noise = tuple[str, float]
 """Its kind and rate."""
@@ -165,7 +165,7 @@ class Plot:
         self._signal.set_xlim(_limits([[1, longest]], 0.01))
         self._accuracy.set_ylim(_limits(run.test_accuracy for run in chosen))
         self._gaps.set_ylim(max(1, len(self._shown)) - 0.5, -0.5)
-        self._gaps.set_yticks(range(len(self._shown)), [noise_name(*noise) for noise in self._shown])
+        self._gaps.set_yticks(range(len(self._shown)), [noise_title(*noise) for noise in self._shown])
         for text, noise in zip(self._gaps.get_yticklabels(), self._shown, strict=True):
             text.set(color=self._colours[noise], fontsize=10 if len(self._shown) < 15 else 8)
         self._gaps.set_xlim(0, 1)

@@ -19,14 +19,13 @@ import pandas as pd
 
 from lib.checks import ParameterError, check_choice
 from lib.criteria import CRITERIA
-from lib.parameters import Experiment, dataset_label
+from lib.parameters import REPLAYED, Experiment, dataset_label, of_kind
 from lib.runs.folder import ARGS, DIVERGENCE
 from lib.stopping import select_record, smooth
 from lib.study.ablation import sorted_quantile
 
 # Runs that differ in nothing else are shown together: what is trained on, and how a training is looked at.
-_VARIED = {"noise", "noise_rate", "seed", "data_folder", "runs_folder", "criteria", "window", "patience"}
-_VARIED |= {"cnd_estimator", "cnd_aggregation", "cnd_quantile", "cnd_layer", "cnd_stored_layers"}
+_VARIED = {*of_kind("place", "setting"), *REPLAYED}
 
 _SMALL = 2**21  # bytes of the divergences of a run, all layers of which are kept
 _UNREADABLE = (ValueError, OSError, EOFError)  # what reading and stopping a run may raise

@@ -13,19 +13,12 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from lib.catalogue import noise_place, noise_title
 from lib.criteria import CRITERIA, LABELS, ORACLE
 from lib.paper.provenance import Provenance
 from lib.stopping import smooth
-from lib.study.naming import noise_name, noise_order
 
 _PALETTE = sns.color_palette("colorblind")
-# Without light grey and yellow, which fade on white.
-_READABLE = [colour for i, colour in enumerate(_PALETTE) if i not in (7, 8)]
-_DARKER = [tuple(0.6 * part for part in colour) for colour in (*_READABLE, _PALETTE[8])]
-COLOURS: dict[str, tuple] = dict(zip(CRITERIA, [*_READABLE, *_DARKER], strict=True))
-"""Colour of each criterion, distinct for colour-blind readers too; the later ones are darker, and differ in
-markers."""
-MARKERS = dict(zip(CRITERIA, "osD^vPX<>phHd8o*s", strict=True))
 TEST_COLOUR = "0.25"
 WIDTH = 6.9
 """Of a figure in inches: the text of a page, so that letters are as large in print as they are set here."""
@@ -84,9 +77,9 @@ def settings(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
     def order(group: tuple) -> tuple:
         (noise, rate), _ = group
-        return noise_order(noise), noise, rate
+        return noise_place(noise), noise, rate
 
-    return [(noise_name(*key), panel) for key, panel in sorted(groups, key=order)]
+    return [(noise_title(*key), panel) for key, panel in sorted(groups, key=order)]
 
 
 def pages(runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -188,13 +181,14 @@ def _lay_out(figure: Figure, grid: np.ndarray, above: float) -> None:
 
 
 def _signal_and_stop(top, axis, panel: pd.DataFrame, name: str, stop: pd.Series) -> None:
+    colour = CRITERIA[name].colour
     smoothed = smooth(panel[name], int(panel["window"].iloc[0]))
-    axis.plot(panel["epoch"], panel[name], color=COLOURS[name], alpha=0.3, lw=0.7)
-    axis.plot(panel["epoch"], smoothed, color=COLOURS[name])
+    axis.plot(panel["epoch"], panel[name], color=colour, alpha=0.3, lw=0.7)
+    axis.plot(panel["epoch"], smoothed, color=colour)
     if pd.isna(stop["epoch"]):
         return
-    marker = {"marker": MARKERS[name], "color": COLOURS[name], "ms": 5, "mec": "w", "mew": 0.6, "ls": "none"}
-    axis.axvline(stop["epoch"], color=COLOURS[name], lw=0.8, ls="--")
+    marker = {"marker": CRITERIA[name].marker, "color": colour, "ms": 5, "mec": "w", "mew": 0.6, "ls": "none"}
+    axis.axvline(stop["epoch"], color=colour, lw=0.8, ls="--")
     axis.plot(stop["epoch"], smoothed[int(stop["record"]) - 1], **marker)
     top.plot(stop["epoch"], stop["test_accuracy"], label=f"{LABELS[name]} stops", **marker)
 

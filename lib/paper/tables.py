@@ -2,10 +2,10 @@
 
 import pandas as pd
 
+from lib.catalogue import noise_title
 from lib.criteria import LABELS, ORACLE
 from lib.paper.printing import Cell, Estimate, plain
 from lib.study.baselines import name_of
-from lib.study.naming import noise_name
 from lib.study.statistics import BASELINE, LEVEL, Friedman, counts
 
 HEADINGS = {
@@ -22,7 +22,7 @@ HEADINGS = {
 def criteria(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary of one study as it is printed: a row a noise and criterion, each noise named once."""
     printed = {
-        "Noise": [noise_name(*pair) for pair in zip(summary["noise"], summary["noise_rate"], strict=True)],
+        "Noise": [noise_title(*pair) for pair in zip(summary["noise"], summary["noise_rate"], strict=True)],
         "Criterion": [LABELS[name] for name in summary["criterion"]],
     }
     for quantity, (heading, digits) in HEADINGS.items():
@@ -42,7 +42,7 @@ def gaps(summary: pd.DataFrame) -> pd.DataFrame:
     for (noise, rate), setting in summary[summary["criterion"] != ORACLE].groupby(["noise", "noise_rate"], sort=False):
         cells = {LABELS[row["criterion"]]: _cell(row, "gap", 1) for _, row in setting.iterrows()}
         p = plain(setting["friedman_p"].iloc[0], 3)
-        rows.append({"Noise": noise_name(noise, rate), **cells, "Friedman p": p})
+        rows.append({"Noise": noise_title(noise, rate), **cells, "Friedman p": p})
     table = pd.DataFrame(rows).fillna("")
     return table[[*(name for name in table.columns if name != "Friedman p"), "Friedman p"]]
 
@@ -125,7 +125,7 @@ def baselines(held_out: pd.DataFrame) -> pd.DataFrame:
     """The table of `lib.study.baselines.table` as it is printed: a row a way of stopping, a column a noise."""
     rows: dict[str, dict[str, Cell]] = {}
     for _, row in held_out.iterrows():
-        noise = noise_name(row["noise"], row["noise_rate"])
+        noise = noise_title(row["noise"], row["noise_rate"])
         rows.setdefault(name_of(row["criterion"], row["held_out"]), {})[noise] = Estimate.of(row, "test_accuracy", 1)
     return pd.DataFrame([{"Stopped by": name, **cells} for name, cells in rows.items()]).fillna("")
 

@@ -11,16 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from lib.data.dataset import Dataset
-from lib.data.samples import Samples
 from lib.parameters import Experiment
 from lib.runs import checkpoints
 from lib.runs.checkout import commit
 from lib.runs.folder import ARGS, DIVERGENCE, LOCK, LOG, PERFORMANCES, WEIGHTS, Run
 from lib.runs.locks import Lock
-from lib.training.recorder import Measurement
 
 _log = logging.getLogger("lib")
 
@@ -31,7 +27,8 @@ class RunWriter:
     What an earlier, unfinished run left is gone on with where a checkpoint allows it, else replaced.
 
     Args:
-        experiment, dataset, samples: what is run.
+        experiment: what is run.
+        about: what is known of the data: source, classes, train_samples, test_samples, realised_noise_rate.
         layers: neurons of each layer whose divergences are recorded, in their order.
         own: what tells another version of the user's own data and code, see `lib.runs.folder.Run.own`.
 
@@ -42,22 +39,14 @@ class RunWriter:
     Raises FileExistsError on entering where another process is writing the same run.
     """
 
-    def __init__(
-        self, experiment: Experiment, dataset: Dataset, samples: Samples, layers: dict[str, int], own: dict[str, str]
-    ):
+    def __init__(self, experiment: Experiment, about: dict[str, Any], layers: dict[str, int], own: dict[str, str]):
         self.experiment, self.folder = experiment, experiment.folder
         self.finished: Run | None = None
         self.state: dict[str, Any] | None = None
         self._environment = environment(experiment.device)
         self._content = {
             "parameters": {name: _plain(value) for name, value in experiment.parameters().items()},
-            "data": {
-                "source": dataset.source,
-                "classes": list(dataset.classes),
-                "train_samples": len(samples.train),
-                "test_samples": len(dataset.y_test),
-                "realised_noise_rate": samples.train.corrupted.double().mean().item(),
-            },
+            "data": about,
             "layers": layers,
             "own": own,
         }
@@ -121,18 +110,29 @@ class RunWriter:
             self._handler.close()
         self._lock.__exit__(None, None, None)
 
-    def write(self, epoch: float, measurement: Measurement) -> None:
-        """Append a record; epoch is the number of passes made, a fraction within an epoch."""
-        if measurement.divergence is not None:
-            self._divergence.append(measurement.divergence.astype(np.float32))
+    @property
+    def records(self) -> int:
+        """How many records there are."""
+        return len(self._rows)
+
+    def write(self, epoch: float, values: dict[str, float], divergence: np.ndarray | None) -> None:
+        """Append a record.
+
+        Args:
+            epoch: passes made over the training data, a fraction within an epoch.
+            values: a number for each column, the same columns at every record.
+            divergence: CND in bits of each neuron, shape (neurons,); None where there is none at any record.
+        """
+        if divergence is not None:
+            self._divergence.append(divergence.astype(np.float32))
             self._write_divergence(self._divergence[-1:])
-        row = {"record": len(self._rows) + 1, "epoch": epoch, **measurement.values}
+        row = {"record": len(self._rows) + 1, "epoch": epoch, **values}
         self._columns = list(row)
         self._rows.append(list(row.values()))
         lines = [self._columns, self._rows[-1]] if len(self._rows) == 1 else self._rows[-1:]
         with (self.folder / PERFORMANCES).open("a") as file:
             file.write("".join(map(_line, lines)))
-        _log.info("record %d: %s", len(self._rows), " ".join(f"{k}={v:.4g}" for k, v in measurement.values.items()))
+        _log.info("record %d: %s", len(self._rows), " ".join(f"{k}={v:.4g}" for k, v in values.items()))
 
     def _write_divergence(self, rows: list[np.ndarray]) -> None:
         """The last of the rows recorded. The file is made whole at the first; mapped, a full disk would kill."""
@@ -151,16 +151,19 @@ class RunWriter:
             file.write(np.stack(rows).tobytes())
 
     def checkpoint(self, state: dict[str, Any]) -> None:
-        """Keep the state of the training, with all that was recorded, to go on from. Raises OSError."""
+        """Keep the state of the training with all that was recorded; that it cannot be kept is a warning, no error."""
         divergence = torch.from_numpy(np.stack(self._divergence)) if self._divergence else None
         recorded = {"columns": self._columns, "rows": self._rows, "divergence": divergence}
         about = {"content": self._content, "environment": self._environment}
-        checkpoints.save(self.folder, {**about, **recorded, "state": state})
+        try:
+            checkpoints.save(self.folder, {**about, **recorded, "state": state})
+        except OSError as error:  # the run may well end without it
+            _log.warning("no checkpoint after record %d: %s", self.records, error)
 
-    def finish(self, model: nn.Module) -> Run:
+    def finish(self, weights: dict[str, torch.Tensor]) -> Run:
         """Store the final weights, which marks the run as finished."""
         content = io.BytesIO()  # torch on a full disk does not say that it is full
-        torch.save(model.state_dict(), content)
+        torch.save(weights, content)
         _write_whole(self.folder / WEIGHTS, lambda part: part.write_bytes(content.getbuffer()))
         checkpoints.remove(self.folder)
         _log.info("finished")

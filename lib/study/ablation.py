@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.catalogue import noise_title
 from lib.criteria import CRITERIA
-from lib.parameters import ROOT
+from lib.parameters import ROOT, parameter_label
 from lib.runs.folder import divergence_by_layer
 from lib.stopping import select_record, select_smoothed, smooth
-from lib.study.naming import noise_name, parameter_name
 from lib.study.statistics import intervals
 from lib.study.studies import SETTING_OF_A_RUN, Study, Variant
 
@@ -203,7 +203,7 @@ def _variants(study: Study) -> Iterator[dict]:
             continue
         both = pd.concat([_gaps_of(variant.runs), reference], axis=1, keys=["variant", "study"], join="inner")
         if len(both):
-            choice = ", ".join(parameter_name(name) for name in variant.changed)
+            choice = ", ".join(parameter_label(name) for name in variant.changed)
             value = ", ".join(str(value).replace("_", " ") for value in variant.changed.values())
             yield _row(choice, value, both["variant"].to_numpy(), both["study"].to_numpy())
 
@@ -251,7 +251,7 @@ def layer_signals(stored: Divergences) -> pd.DataFrame:
     rows = []
     for layer in stored.layers:
         for run, signal in zip(stored.runs, stored.signals(layer=layer), strict=True):
-            about = {"noise": noise_name(run["noise"], run["noise_rate"]), "seed": run["seed"], "layer": layer}
+            about = {"noise": noise_title(run["noise"], run["noise_rate"]), "seed": run["seed"], "layer": layer}
             epochs = np.arange(1, len(signal) + 1) / run["records_per_epoch"]
             rows.append(pd.DataFrame(about | {"epoch": epochs, "cnd": signal}))
     return (

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from lib.catalogue import noise_place
 from lib.criteria import CRITERIA, END, ORACLE, stops
-from lib.study.naming import noise_order
 from lib.study.statistics import intervals
 from lib.study.studies import SETTING_OF_A_RUN, Study
 
@@ -40,7 +40,7 @@ def table(study: Study) -> pd.DataFrame:
     everything["gap"] = 100 * (oracle - everything["test_accuracy"])
     everything["test_accuracy"] *= 100
     told = _over_seeds(everything)
-    places = {"criterion": [*_BESIDE[:-1], *HELD_OUT, ORACLE].index, "noise": noise_order}
+    places = {"criterion": [*_BESIDE[:-1], *HELD_OUT, ORACLE].index, "noise": noise_place}
     return told.sort_values(
         ["held_out", "criterion", "noise", "noise_rate"],
         key=lambda column: column.map(places[column.name]) if column.name in places else column,

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
+from lib.catalogue import noise_place
 from lib.criteria import CRITERIA, LABELS, SETTING
 from lib.stopping import smooth
-from lib.study.naming import noise_order
 
 LEVEL = 0.05
 """Level of every test; intervals cover one minus it."""
@@ -262,7 +262,7 @@ def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASEL
         row |= {"rank": test.ranks.get(row["criterion"], math.nan), "winner": row["criterion"] in test.winners}
         row["holm_p"] = test.against_baseline.get(row["criterion"], math.nan)
         row |= {"friedman_p": test.p_value, "blocks": test.blocks, "note": test.note}
-    places = {"criterion": {name: place for place, name in enumerate(LABELS)}.get, "noise": noise_order}
+    places = {"criterion": {name: place for place, name in enumerate(LABELS)}.get, "noise": noise_place}
     return pd.DataFrame(rows).sort_values(
         [*SETTING, "criterion"],
         key=lambda column: column.map(places[column.name]) if column.name in places else column,

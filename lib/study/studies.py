@@ -7,29 +7,10 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from lib.parameters import Experiment, dataset_label
-from lib.study.naming import dataset_name
+from lib.catalogue import DATASETS
+from lib.parameters import Experiment, dataset_label, of_kind
 
-_VARIED = {"noise", "noise_rate", "seed", "data_folder", "runs_folder"}
-_ALSO_RECORDED = {"criteria", "cnd_stored_layers"}
-# They say what is measured, not what is trained; a held-out share is what validation needs.
-_MEASURING = {
-    *_ALSO_RECORDED,
-    "cnd_estimator",
-    "cnd_aggregation",
-    "cnd_quantile",
-    "cnd_bins",
-    "cnd_layer",
-    "cnd_filter",
-    "cnd_weights",
-    "changes_over",
-    "critical_radius",
-    "gradient_samples",
-    "signal_samples",
-    "signal_passes",
-    "validation_share",
-}
-SETTING_OF_A_RUN = ["noise", "noise_rate", "seed"]
+SETTING_OF_A_RUN = of_kind("setting")
 
 
 @dataclass(frozen=True)
@@ -65,7 +46,7 @@ class Study:
         """The name as texts and tables call it."""
         dataset, _, settings = self.name.partition(" ")
         told = settings.replace("=", " ").replace("_", " ")
-        return f"{dataset_name(dataset)}{f' ({told})' if told else ''}"
+        return f"{DATASETS.label(dataset)}{f' ({told})' if told else ''}"
 
     @property
     def stem(self) -> str:
@@ -83,9 +64,8 @@ def studies(table: pd.DataFrame) -> list[Study]:
     Args:
         table: of `lib.runs.load`.
     """
-    fixed = [name for name in Experiment.__dataclass_fields__ if name in table.columns and name not in _VARIED]
-    training = [name for name in fixed if name not in _MEASURING]
-    measuring = [name for name in fixed if name in _MEASURING]
+    training = [name for name in of_kind("training", "stopping") if name in table.columns]
+    measuring = [name for name in of_kind("measuring", "recording") if name in table.columns]
     found = []
     labels = table["dataset"].astype(str).map(dataset_label) if len(table) else []
     for dataset, rows in table.groupby(labels) if len(table) else ():
@@ -114,7 +94,7 @@ def _study(name: str, runs: pd.DataFrame, measuring: list[str]) -> Study:
         changed = {
             parameter: value
             for parameter, (value, of_study) in values.items()
-            if value != of_study and parameter not in _ALSO_RECORDED
+            if value != of_study and parameter not in of_kind("recording")
         }
         variants.append(Variant(changed, group))
     return Study(name, own, variants)

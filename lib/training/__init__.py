@@ -1,5 +1,6 @@
 """Training to the end while every signal is recorded."""
 
-from lib.training.loop import run
+from lib.training.experiment import Recording, run
+from lib.training.loop import Training
 
-__all__ = ["run"]
+__all__ = ["Recording", "Training", "run"]

@@ -2,29 +2,26 @@
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from lib.catalogue import CRITERIA
 from lib.checks import ParameterError
+from lib.cnd import neuron_divergence
 from lib.data.dataset import Dataset
 from lib.data.samples import Samples
 from lib.layers import captured, check_layer, evaluating, hidden_layers
-from lib.losses import LOSSES
 from lib.parameters import Experiment
-from lib.training.passes import PASSES, Seen, evaluate
-from lib.training.signals import SIGNALS, Divergence, View, share
+from lib.training.passes import PASSES, evaluate
+from lib.training.signals import NotSeen, View, share
 
-_PERFORMANCE = (
-    "train_loss",
-    "train_accuracy",
-    "test_accuracy",
-    "corrupted_accuracy_given",
-    "corrupted_accuracy_true",
-)
+PERFORMANCE = ("train_loss", "train_accuracy", "test_accuracy", "corrupted_accuracy_given", "corrupted_accuracy_true")
 
 
 class Measurement(NamedTuple):
@@ -49,8 +46,8 @@ class Recorder:
     corrupted_accuracy_given and corrupted_accuracy_true (corrupted measured samples against the given and the
     true labels; memorization is the rise of the first), then one column for each criterion asked for.
     `layers` holds the neurons of each layer whose pre-activations are taken, in their order; `seconds` what each signal
-    has cost so far, with what it shares with others under "passes"; `watched_seconds` the part of that which fell
-    between records.
+    has cost so far, where several share something the first of them, and the passes; `watched_seconds` the part of
+    those that fell between records.
     Accuracies are shares in [0, 1]; losses and log-likelihoods are in nats. Raises ParameterError for a network
     that does not fit the data, or a `cnd_layer` that it lacks.
     """
@@ -58,13 +55,15 @@ class Recorder:
     def __init__(self, experiment: Experiment, dataset: Dataset, samples: Samples, model: nn.Module):
         self.experiment, self.dataset, self.samples, self.model = experiment, dataset, samples, model
         self.layers: dict[str, int] = {}
-        self._signal_layer: str | None = None
-        asked = set(experiment.criteria)
-        self._signals = [kind(experiment, dataset, samples) for kind in SIGNALS if asked.intersection(kind.columns)]
-        self.seconds = {"passes": 0.0, **{type(signal).__name__: 0.0 for signal in self._signals}}
+        self._layer = ""
+        self.seconds = dict.fromkeys(("passes", *experiment.criteria), 0.0)
         self.watched_seconds = 0.0
+        self._kept: dict[str, Any] = {}
+        self._kept_before: dict[str, Any] = {}
         self._check_network()
         self._passes = PASSES[experiment.signal_passes](experiment, dataset, samples, model, self.layers)
+        if "cnd" in experiment.criteria:
+            neuron_divergence(torch.zeros(2, 1), torch.arange(2), 2)  # compiled before the first record, not in it
 
     def _check_network(self) -> None:
         """A trial forward pass on two samples, so that what does not fit is said before anything is written."""
@@ -81,25 +80,25 @@ class Recorder:
             raise ParameterError(
                 f"network={network!r}: must give logits of shape {expected}, not {tuple(logits.shape)}"
             )
-        if any(signal.needs_layer for signal in self._signals):
+        if self.experiment.asks_for("layer"):
             self._find_layers(x)
 
     def _find_layers(self, x: torch.Tensor) -> None:
         """Which layers are recorded, and how many neurons each has."""
         hidden = hidden_layers(self.model, x)
-        self._signal_layer = self.experiment.cnd_layer or hidden[-1]
+        self._layer = self.experiment.cnd_layer or hidden[-1]
         stored = self.experiment.cnd_stored_layers
         names = [*(hidden if stored == ("all",) else stored)]
-        if self._signal_layer not in names:
-            names.append(self._signal_layer)
+        if self._layer not in names:
+            names.append(self._layer)
         # In the order of the network, so that the last one stored is the last one hidden.
         names.sort(key=lambda name: hidden.index(name) if name in hidden else len(hidden))
-        for name in names:
-            check_layer(self.model, name, "cnd_layer" if name == self._signal_layer else "cnd_stored_layers")
+        parameters = {name: "cnd_layer" if name == self._layer else "cnd_stored_layers" for name in names}
+        for name, parameter in parameters.items():
+            check_layer(self.model, name, parameter)
         with captured(self.model, *names) as outputs, evaluating(self.model):
             self.model(x)
-        for name in names:
-            parameter = "cnd_layer" if name == self._signal_layer else "cnd_stored_layers"
+        for name, parameter in parameters.items():
             if len(outputs[name]) != 1:
                 raise ParameterError(f"{parameter}={name!r}: must be a layer that a forward pass reaches once")
             self.layers[name] = outputs[name][0].shape[1]
@@ -110,60 +109,78 @@ class Recorder:
 
     def take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
         """Note a training step on samples at some places of (training samples, probe), and its logits, shape (n, K)."""
+        self.watched_seconds += self._timed("passes", lambda: self._passes.take(places, logits))[1]
+
+    def _timed(self, what: str, work: Callable[[], Any]) -> tuple[Any, float]:
         began = time.perf_counter()
-        self._passes.take(places, logits)
+        done = work()
         spent = time.perf_counter() - began
-        self.watched_seconds += spent
-        self.seconds["passes"] += spent
+        self.seconds[what] += spent
+        return done, spent
 
     def state_dict(self) -> dict[str, Any]:
         """What is kept from record to record, and the seconds spent, for a checkpoint."""
+        kept = {name: one.state_dict() for name, one in self._kept.items()}
         return {
             "passes": self._passes.state_dict(),
-            "signals": {type(signal).__name__: signal.state_dict() for signal in self._signals},
+            "kept": self._kept_before | kept,
             "seconds": self.seconds,
             "watched_seconds": self.watched_seconds,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Go on from what `state_dict` gave. Raises KeyError for the state of other signals."""
         self._passes.load_state_dict(state["passes"])
-        for signal in self._signals:
-            signal.load_state_dict(state["signals"][type(signal).__name__])
-        self.seconds, self.watched_seconds = state["seconds"], state["watched_seconds"]
+        self._kept, self._kept_before = {}, dict(state["kept"])
+        self.seconds = {name: state["seconds"][name] for name in self.seconds}
+        self.watched_seconds = state["watched_seconds"]
+
+    def _keep(self, criterion: str, make: Callable[[], Any]) -> Any:
+        """What a criterion keeps; one that a checkpoint has the state of goes on from there."""
+        if criterion not in self._kept:
+            self._kept[criterion] = make()
+            if criterion in self._kept_before:
+                self._kept[criterion].load_state_dict(self._kept_before.pop(criterion))
+        return self._kept[criterion]
 
     def record(self) -> Measurement:
         """Measure the network as it is now. Raises FloatingPointError where its outputs are not finite."""
-        began = time.perf_counter()
-        seen = self._passes.seen()
-        self.seconds["passes"] += time.perf_counter() - began
-        predicted = seen.logits.argmax(dim=1) if seen else None
-        values = self._performance(seen, predicted)
-        view = View(self.model, seen, predicted, self._signal_layer, self._on_training_samples)
-        for signal in self._signals:
-            began = time.perf_counter()
-            measured = signal(view) if seen or not signal.of_passes else {}
-            self.seconds[type(signal).__name__] += time.perf_counter() - began
-            asked = [name for name in signal.columns if name in self.experiment.criteria]
-            values |= {name: measured.get(name, math.nan) for name in asked}
-        return Measurement(values, self._divergence(seen))
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            seen, _ = self._timed("passes", self._passes.seen)
+            view = View(self.experiment, self.dataset, self.samples, self.model, self._layer, seen)
+            values = self._performance(view)
+            for name in self.experiment.criteria:
+                view.keep = partial(self._keep, name)
+                values[name], _ = self._timed(name, partial(_value, name, view))
+            return Measurement(values, self._divergence(view))
+        finally:
+            self.model.train(was_training)
 
-    def _performance(self, seen: Seen | None, predicted: torch.Tensor | None) -> dict[str, float]:
-        test_accuracy = self._test_accuracy()
-        if seen is None:
-            return {name: math.nan for name in _PERFORMANCE} | {"test_accuracy": test_accuracy}
+    def _performance(self, view: View) -> dict[str, float]:
+        values = dict.fromkeys(PERFORMANCE, math.nan) | {"test_accuracy": self._test_accuracy()}
+        try:
+            logits, predicted = view.seen.logits, view.predicted
+        except NotSeen:
+            return values
         part = self.samples.measured
-        as_given, as_true = predicted == part.given, predicted == part.true
-        loss = LOSSES[self.experiment.loss](seen.logits, part.given)
+        loss = view.loss(logits, part.given)
         self._check_finite(loss)  # which is finite only where all logits are
-        corrupted = share(as_given[part.corrupted]), share(as_true[part.corrupted])
-        return dict(zip(_PERFORMANCE, (loss.item(), share(as_given), test_accuracy, *corrupted), strict=True))
+        return values | {
+            "train_loss": loss.item(),
+            "train_accuracy": share(predicted == part.given),
+            "corrupted_accuracy_given": share((predicted == part.given)[part.corrupted]),
+            "corrupted_accuracy_true": share((predicted == part.true)[part.corrupted]),
+        }
 
-    def _divergence(self, seen: Seen | None) -> np.ndarray | None:
-        signal = next((signal for signal in self._signals if isinstance(signal, Divergence)), None)
-        if signal is None:
+    def _divergence(self, view: View) -> np.ndarray | None:
+        if "cnd" not in self.experiment.criteria:
             return None
-        return signal.bits if seen else np.full(sum(self.layers.values()), np.nan)
+        try:
+            return torch.cat(list(view.divergences.values())).cpu().numpy()
+        except NotSeen:
+            return np.full(sum(self.layers.values()), np.nan)
 
     def _check_finite(self, outputs: torch.Tensor) -> None:
         if not torch.isfinite(outputs).all():
@@ -172,11 +189,16 @@ class Recorder:
                 f"lower learning_rate={self.experiment.learning_rate}"
             )
 
-    def _on_training_samples(self, rows: torch.Tensor) -> torch.Tensor:
-        return evaluate(self.experiment, self.model, self.dataset.x_train, rows)
-
     def _test_accuracy(self) -> float:
         rows = torch.arange(len(self.dataset.y_test), device=self.dataset.y_test.device)
         logits = evaluate(self.experiment, self.model, self.dataset.x_test, rows)
         self._check_finite(logits)
         return share(logits.argmax(dim=1) == self.dataset.y_test)
+
+
+def _value(criterion: str, view: View) -> float:
+    """A signal at a record; NaN where it has none yet."""
+    try:
+        return CRITERIA[criterion](view)
+    except NotSeen:
+        return math.nan

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from lib.catalogue import LOSSES
 from lib.data import augmentation
 from lib.data.dataset import Dataset
 from lib.data.samples import Samples
-from lib.losses import LOSSES
 from lib.parameters import Experiment
 from lib.seeds import stream
 from lib.training.passes import autocast
@@ -21,7 +21,7 @@ class Step:
 
     def __init__(self, experiment: Experiment, model: nn.Module):
         self.experiment, self.model = experiment, model
-        self.loss_function = LOSSES[experiment.loss]
+        self.loss_function = LOSSES[experiment.loss].work
         self.optimizer = _optimizer(experiment, model)
         self.schedule = make_schedule(experiment, self.optimizer)
 

@@ -90,6 +90,6 @@ def test_the_same_epoch_is_augmented_in_the_same_way_and_another_is_not():
 
 def test_what_is_no_image_cannot_be_augmented(monkeypatch):
     own = data.Dataset(torch.zeros(4, 2), torch.arange(4) % 2, torch.zeros(2, 2), torch.arange(2), ("a", "b"), "own")
-    monkeypatch.setitem(data.LOADERS, "digits", lambda experiment: own)
+    data.register("digits", lambda experiment: own)
     with pytest.raises(ParameterError, match="augmentation='flip': must be none for data that is no uint8 images"):
         data.load(Experiment(augmentation="flip"))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lib import data
+from lib.catalogue import NOISES
 from lib.checks import ParameterError
-from lib.choices import HUMAN_NOISE
 from lib.data import human_labels, vision
 from lib.data.downloads import Archive
 from lib.data.samples import draw
@@ -90,7 +90,7 @@ def test_python_lists_are_labels_too(official_file):
 def test_every_variant_of_cifar10n_has_its_published_noise(cifar_folder):
     published = {"aggre_label": 9.01, "random_label1": 17.23, "random_label2": 18.12, "random_label3": 17.64}
     published["worse_label"] = 40.21
-    assert set(published) == set(HUMAN_NOISE["cifar10"])
+    assert set(published) == {name for name, row in NOISES.items() if row.people_of == "cifar10"}
     dataset = data.load(Experiment(dataset="cifar10", data_folder=str(cifar_folder)))
     for noise, rate in published.items():
         experiment = Experiment(dataset="cifar10", data_folder=str(cifar_folder), noise=noise, noise_rate=0)
@@ -112,5 +112,5 @@ def test_cifar100n_fine_and_coarse(cifar_folder):
     superclass = np.array(vision._SUPERCLASS)
     assert np.array_equal(superclass[labels["clean_label"]], labels["clean_coarse_label"])
     for dataset, true in (("cifar100", labels["clean_label"]), ("cifar100_coarse", labels["clean_coarse_label"])):
-        (noise,) = HUMAN_NOISE[dataset]
+        (noise,) = [name for name, row in NOISES.items() if row.people_of == dataset]
         assert np.array_equal(human_labels.load(dataset, noise, cifar_folder, true), labels[noise])

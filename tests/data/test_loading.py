@@ -4,7 +4,6 @@ import torch
 
 from lib import data
 from lib.checks import ParameterError
-from lib.choices import CHOICES
 from lib.data import news, prepared
 from lib.parameters import Experiment
 
@@ -22,8 +21,6 @@ def test_digits_is_split_once_for_all_and_stratified():
 
 
 def test_a_registered_dataset_is_loaded_by_name(monkeypatch):
-    monkeypatch.setitem(CHOICES, "dataset", [*CHOICES["dataset"]])
-    monkeypatch.setattr(data, "LOADERS", dict(data.LOADERS))
     own = data.Dataset(torch.zeros(4, 2), torch.arange(4) % 2, torch.zeros(2, 2), torch.arange(2), ("a", "b"), "own")
     data.register("own", lambda experiment: own)
     loaded = data.load(Experiment(dataset="own"))

@@ -8,13 +8,13 @@ from torch import nn
 
 from lib import data, layers, models
 from lib.checks import ParameterError
-from lib.choices import CHOICES
 from lib.cnd import neuron_divergence
 from lib.data.samples import draw
 from lib.parameters import Experiment
 from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Run
+from lib.training import Recording, Training, run, steps
+from lib.training import experiment as carried_out
 from lib.training import loop as training
-from lib.training import run, steps
 
 
 def test_the_same_experiment_twice_gives_identical_bytes(tmp_path, tiny):
@@ -27,6 +27,47 @@ def test_the_same_experiment_twice_gives_identical_bytes(tmp_path, tiny):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
     weights = [torch.load(folder / WEIGHTS, weights_only=True) for folder in folders]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_training_that_is_iterated_gives_the_records_of_its_run(tmp_path, tiny):
+    settings = tiny | {
+        "epochs": 4,
+        "dropout": 0.2,
+        "records_per_epoch": 2,
+        "augmentation": "crop",
+        "network": "small_cnn",
+    }
+    experiment = Experiment(runs_folder=str(tmp_path), train_samples=300, **settings)
+    training, records = Training(experiment), []
+    for record in training:
+        records.append(record)
+        torch.manual_seed(7)  # what the caller draws meanwhile has no say
+        torch.rand(3)
+        assert torch.get_num_threads() == 1
+        assert not torch.are_deterministic_algorithms_enabled()
+        if record.number == 3:  # and it may be gone on with by another object
+            state = training.state_dict()
+            break
+    training = Training(experiment)
+    training.load_state_dict(state)
+    records += list(training)
+    with Recording(Training(experiment)) as recording:
+        assert [record.number for record in recording] == [*range(1, 9)]
+    finished = recording.finished
+    assert finished == run(experiment)
+    with Recording(Training(experiment)) as again:
+        assert list(again) == []
+    assert again.finished == finished
+    performances = finished.performances
+    assert [record.number for record in records] == performances["record"].tolist()
+    assert [record.epoch for record in records] == performances["epoch"].tolist()
+    assert np.array_equal(
+        np.stack([record.divergence for record in records]).astype(np.float32), finished.divergence, True
+    )
+    for name in performances.columns[2:]:
+        assert np.array_equal([record.values[name] for record in records], performances[name], equal_nan=True), name
+    assert all(torch.equal(training.model.state_dict()[name], value) for name, value in finished.weights().items())
+    assert list(training) == []
 
 
 def test_another_seed_gives_other_numbers(tmp_path, tiny):
@@ -101,8 +142,6 @@ def test_a_network_of_the_users_own_needs_no_change(tmp_path, monkeypatch):
         def forward(self, x):
             return self.head(torch.tanh(self.encoder(x.flatten(1))))
 
-    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     models.register("own", lambda shape, classes, dropout: Own(classes))
     finished = run(Experiment(runs_folder=str(tmp_path), network="own", epochs=2, window=1))
     assert finished.divergence.shape == (2, 40)
@@ -131,8 +170,6 @@ def test_bfloat16(tmp_path):
 
 
 def test_a_linear_network_has_no_hidden_layer_and_needs_none_without_cnd(tmp_path, monkeypatch):
-    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     models.register("linear", lambda s, k, p: nn.Sequential(nn.Flatten(), nn.Linear(64, k)))
     settings = {"runs_folder": str(tmp_path), "network": "linear", "epochs": 2, "window": 1}
     assert len(run(Experiment(criteria=["prediction_changes"], **settings)).performances) == 2
@@ -160,7 +197,7 @@ def test_a_run_is_written_by_one_process_at_a_time(tmp_path, monkeypatch, tiny):
 def test_a_finished_run_is_read_not_run_again(tmp_path, monkeypatch, tiny):
     experiment = Experiment(runs_folder=str(tmp_path), **tiny)
     first = run(experiment)
-    monkeypatch.setattr(training, "_Training", None)
+    monkeypatch.setattr(carried_out, "Training", None)
     assert run(experiment) == first
 
 
@@ -191,8 +228,6 @@ def test_the_callers_settings_come_back(tmp_path, tiny):
     ],
 )
 def test_what_does_not_fit_is_an_error_before_anything_is_written(tmp_path, monkeypatch, parameters, message):
-    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
     class Detour(nn.Sequential):
@@ -281,8 +316,6 @@ def test_a_layer_that_is_passed_twice_cannot_be_recorded(tmp_path, monkeypatch):
         def forward(self, x):
             return self.last(self.again(self.again(self.first(x.flatten(1)))))
 
-    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     models.register("twice", lambda s, k, p: Twice())
     with pytest.raises(ParameterError, match="cnd_layer='again': must be a layer that a forward pass reaches once"):
         run(Experiment(runs_folder=str(tmp_path), network="twice"))
@@ -367,8 +400,6 @@ def test_a_run_of_another_version_of_an_own_network_is_not_read(tmp_path, monkey
     def wide(shape, classes, dropout):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 90), nn.ReLU(), nn.Linear(90, classes))
 
-    monkeypatch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    monkeypatch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     models.register("own", narrow)
     experiment = Experiment(runs_folder=str(tmp_path), network="own", epochs=1, window=1)
     first = run(experiment)

@@ -1,34 +1,33 @@
 """Every measure as a recorded signal of a run: the column is what the plain function gives for the final network."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lib import data, models
-from lib.choices import CHOICES
+from lib.catalogue import CRITERIA, Criterion
 from lib.cnd import aggregate, neuron_divergence
-from lib.criteria import CRITERIA, stops
+from lib.criteria import stops
 from lib.data.samples import draw
 from lib.entropy import shannon_entropy, von_neumann_entropy
 from lib.firing import firing_frequency
 from lib.gradients import evidence_criterion, gradient_disparity
 from lib.graphs import activation_graphs
 from lib.layers import pre_activations
-from lib.parameters import Experiment
+from lib.parameters import PARAMETERS, Experiment
 from lib.predictions import AreaUnderMargin
 from lib.runs.folder import LOG
 from lib.sensitivity import batch_loss_sensitivity, critical_sample_ratio, input_gradient_norms
-from lib.training import run
-from lib.training.signals import SIGNALS
+from lib.training import Training, run
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """A finished run of a narrow network that records everything, the network, and what it was measured on."""
     patch = pytest.MonkeyPatch()
-    patch.setitem(CHOICES, "network", [*CHOICES["network"]])
-    patch.setattr(models, "NETWORKS", dict(models.NETWORKS))
     models.register("narrow", narrow)
     experiment = Experiment(
         runs_folder=str(tmp_path_factory.mktemp("runs")),
@@ -38,7 +37,7 @@ def recorded(tmp_path_factory):
         changes_over=3,
         signal_passes="evaluation",
         gradient_samples=100,
-        criteria=CHOICES["criteria"],
+        criteria=list(CRITERIA),
         window=2,
         patience=2,
     )
@@ -57,15 +56,10 @@ def narrow(shape, classes, dropout):
     )
 
 
-def test_every_criterion_belongs_to_one_signal():
-    columns = [column for signal in SIGNALS for column in signal.columns]
-    assert sorted(columns) == sorted(CHOICES["criteria"]) == sorted(CRITERIA)
-
-
 def test_every_criterion_is_recorded_and_stops(recorded):
     finished, *_ = recorded
     last = finished.performances.iloc[-1]
-    assert last[CHOICES["criteria"]].notna().all()
+    assert last[list(CRITERIA)].notna().all()
     assert set(stops(finished.table)["criterion"]) >= set(CRITERIA)
 
 
@@ -114,7 +108,7 @@ def test_the_area_under_the_margin_of_a_run_of_one_record(tmp_path):
     assert finished.performances["area_under_margin"][0] == pytest.approx(area.mean().item(), abs=1e-5)
 
 
-@pytest.mark.parametrize("estimator", CHOICES["cnd_estimator"])
+@pytest.mark.parametrize("estimator", PARAMETERS["cnd_estimator"].metadata["choices"])
 def test_estimator_and_aggregation_are_parameters_of_a_run(tmp_path, estimator):
     settings = {"epochs": 1, "window": 1, "criteria": ["cnd"], "signal_samples": 200, "signal_passes": "evaluation"}
     how = {"cnd_estimator": estimator, "cnd_aggregation": "mean", "cnd_filter": "all"}
@@ -133,13 +127,53 @@ def test_estimator_and_aggregation_are_parameters_of_a_run(tmp_path, estimator):
 def test_the_log_tells_what_each_signal_costs(recorded):
     log = (recorded[0].folder / LOG).read_text()
     assert "signals cost " in log
-    assert all(f"{signal.__name__} " in log for signal in SIGNALS)
+    assert all(f"{name} " in log for name in CRITERIA)
 
 
 def test_a_signal_that_is_not_asked_for_costs_nothing(tmp_path, monkeypatch):
-    for signal in SIGNALS:
-        if signal.columns[0] != "prediction_changes":
-            monkeypatch.setattr(signal, "__call__", None)
+    def refuse(view):
+        raise AssertionError("asked for a signal that nobody asked for")
+
+    for name, row in CRITERIA.items():
+        if name != "prediction_changes":
+            CRITERIA[name] = dataclasses.replace(row, function=refuse)
     finished = run(Experiment(runs_folder=str(tmp_path), epochs=2, window=1, criteria=["prediction_changes"]))
     assert "prediction_changes" in finished.performances
     assert "cnd" not in finished.performances
+
+
+def test_the_network_that_a_signal_sees_is_in_evaluation_mode(tmp_path):
+    """A signal of one's own that calls the network must not train its batch norm."""
+    seen = []
+
+    def nosy(view):
+        before = [buffer.clone() for buffer in view.model.buffers()]
+        view.model(view.few[0])
+        seen.append(view.model.training)
+        assert all(torch.equal(one, other) for one, other in zip(before, view.model.buffers(), strict=True))
+        return float(len(view.keep(lambda: Kept()).update()))
+
+    class Kept(list):
+        def update(self):
+            self.append(None)
+            return self
+
+        def state_dict(self):
+            return {"length": len(self)}
+
+        def load_state_dict(self, state):
+            self[:] = [None] * state["length"]
+
+    CRITERIA.add(Criterion("nosy", "Nosy", nosy, "max", "records"))
+    settings = {"network": "news_mlp", "epochs": 3, "window": 1}
+    finished = run(Experiment(runs_folder=str(tmp_path), criteria=["nosy"], **settings))
+    assert seen == [False] * 3
+    assert finished.performances["nosy"].tolist() == [1, 2, 3]
+    plain = run(Experiment(runs_folder=str(tmp_path), criteria=[], **settings))
+    assert plain.performances["test_accuracy"].equals(finished.performances["test_accuracy"])
+    training = Training(Experiment(criteria=["nosy"], **settings))
+    next(iter(training))
+    state = training.state_dict()
+    again = Training(training.experiment)
+    again.load_state_dict(state)
+    assert next(iter(again)).values["nosy"] == 2

@@ -1,0 +1,159 @@
+"""An experiment carried out: a training to its end, recorded in a run folder, that may be cut short and goes on."""
+
+import hashlib
+import inspect
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+from tqdm import tqdm
+
+from lib.catalogue import DATASETS, NETWORKS
+from lib.checks import ParameterError
+from lib.data import own
+from lib.parameters import Experiment
+from lib.runs.folder import Run
+from lib.runs.interruption import requests
+from lib.runs.writer import RunWriter
+from lib.training.loop import Record, Training
+
+_log = logging.getLogger("lib")
+
+
+def run(experiment: Experiment, checkpoint_seconds: float | None = None) -> Run:
+    """Carry out the experiment, or read it where its finished run is already there.
+
+    Trains to the last epoch and records every signal. The run folder is written as the run goes on; whatever ends the
+    process, the same call goes on from the last checkpoint. On CPU the same experiment gives identical numbers, byte
+    for byte, however often it was interrupted. SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint and then stop the run.
+    The caller's random state, thread count and determinism settings come back afterwards.
+
+    Args:
+        experiment: what to run.
+        checkpoint_seconds: how often the state is written, at least 0, which is after every batch; None: what the
+            environment variable CHECKPOINT_SECONDS says, else every 300 seconds.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ParameterError: for parameters that do not fit data, network or machine, before anything is written.
+        FileExistsError: if the run folder holds another experiment, one on another version of the user's own data or
+            network, or one that another process is writing.
+        Interrupted: if asked to stop by a signal, or KeyboardInterrupt for Ctrl-C; the state is kept.
+        FloatingPointError: if training diverges, so that the network's outputs are no longer finite.
+    """
+    checkpoint_seconds = _checkpoint_seconds(checkpoint_seconds)  # before any work
+    if finished := _finished(experiment, _own_parts(experiment)):
+        return finished
+    with Recording(Training(experiment), checkpoint_seconds) as records:
+        for _ in records:
+            pass
+    return records.finished
+
+
+class Recording:
+    """A training recorded in its run folder, where it goes on if it was cut short; iterate it in a `with` statement:
+
+        with Recording(training) as records:
+            for record in records:
+                print(record.epoch, record.values["test_accuracy"])
+        records.finished.performances
+
+    Only records that are new are given; where the finished run is already there, none. Arguments and errors as for
+    `run`, and the training must not have begun.
+
+    Attributes:
+        finished: the run once it is finished; else None.
+    """
+
+    def __init__(self, training: Training, checkpoint_seconds: float | None = None):
+        self.training, self._seconds = training, _checkpoint_seconds(checkpoint_seconds)
+        own_parts = _own_parts(training.experiment)
+        self.finished, self._entered = _finished(training.experiment, own_parts), ExitStack()
+        self._writer = RunWriter(training.experiment, training.about, training.layers, own_parts)
+
+    def __enter__(self) -> "Recording":
+        if self.finished:
+            return self
+        with ExitStack() as entered:
+            writer = entered.enter_context(self._writer)
+            self.finished = writer.finished
+            if writer.state:
+                _go_on(self.training, writer)
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._entered.__exit__(*error)
+
+    def __iter__(self) -> Iterator[Record]:
+        if self.finished:
+            return
+        training, writer = self.training, self._writer
+        weights, layers = sum(p.numel() for p in training.model.parameters()), ", ".join(training.layers) or "none"
+        _log.info("%d parameters, CND at layer %s", weights, layers)
+        records, kept = training.experiment.records, time.monotonic()
+        bar = {"total": records, "initial": writer.records, "unit": "record", "desc": training.experiment.name}
+        with tqdm(mininterval=1, **bar) as progress, requests() as request, closing(training.steps()) as steps:
+            for record in steps:
+                if record:
+                    writer.write(record.epoch, record.values, record.divergence)
+                    progress.set_postfix(test=f"{record.values['test_accuracy']:.3f}", refresh=False)
+                    progress.update()
+                if request.signal or time.monotonic() - kept >= self._seconds:
+                    writer.checkpoint(training.state_dict())
+                    request.obey(f"stopped after record {writer.records} of {records}; the same call goes on")
+                    kept = time.monotonic()
+                if record:
+                    yield record
+        _log.info(training.costs())
+        self.finished = writer.finish(training.model.state_dict())
+
+
+def _finished(experiment: Experiment, own_parts: dict[str, str]) -> Run | None:
+    finished = Run.find(experiment)
+    changed = [part for part, state in own_parts.items() if finished and finished.own.get(part, state) != state]
+    if changed:
+        raise FileExistsError(
+            f"{finished.folder}: holds a run of another version of your own {' and '.join(changed)}; remove it, or "
+            "name another runs_folder"
+        )
+    return finished
+
+
+def _go_on(training: Training, writer: RunWriter) -> None:
+    try:
+        training.load_state_dict(writer.state)
+    except (KeyError, RuntimeError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise FileExistsError(
+            f"{writer.folder}: holds a checkpoint of another version of this code ({why}); remove it to begin anew"
+        ) from error
+
+
+def _checkpoint_seconds(seconds: float | None) -> float:
+    given = os.environ.get("CHECKPOINT_SECONDS", "300") if seconds is None else seconds
+    try:
+        value = float(given)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise ParameterError(f"checkpoint_seconds={given!r}: must be a number of at least 0")
+    return value
+
+
+def _own_parts(experiment: Experiment) -> dict[str, str]:
+    """What is the user's own, data or code, and what tells whether it has changed: parameters name it, no more."""
+    parts = {"dataset": own.fingerprint(experiment)} if experiment.own_data else {}
+    for part, rows in (("dataset", DATASETS), ("network", NETWORKS)):
+        row = rows.get(getattr(experiment, part))
+        if row and row.own:
+            try:
+                parts[part] = hashlib.sha256(inspect.getsource(row.work).encode()).hexdigest()[:8]
+            except (OSError, TypeError):  # typed at a prompt, or compiled
+                parts[part] = ""
+    return parts
