@@ -37,6 +37,13 @@ def check_choice(parameter: str, value: str, allowed: list[str], or_else: str = 
         raise ParameterError(f"{parameter}={value!r}: must be one of {names}{or_else}{hint}")
 
 
+def check_at_least(least: int, **numbers_given: int) -> None:
+    """Raise ParameterError unless each of the numbers, given by its name, is an integer of at least `least`."""
+    for name, value in numbers_given.items():
+        if not _is(int, value) or value < least:
+            raise ParameterError(f"{name}={value!r}: must be an integer of at least {least}")
+
+
 def check_own_name(name: str) -> None:
     """Raise ParameterError unless a user's own name can be part of a folder's name."""
     if not re.fullmatch(r"\w[\w-]*", name):

@@ -32,6 +32,18 @@ def _catalogue_restored():
         catalogue.update(rows)
 
 
+@pytest.fixture
+def double_precision():
+    """Networks and inputs in float64, so that what must agree does to far more digits than a test asks for.
+
+    In float32 the order of a sum, which differs between processors, shows near zero.
+    """
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """Parameters of a run on digits that takes a fraction of a second."""

@@ -96,7 +96,7 @@ class Run:
     @property
     def layers(self) -> dict[str, int]:
         """Neurons of each layer in `divergence`, in the order of its columns; empty where a run did not tell."""
-        return json.loads((self.folder / ARGS).read_text()).get("layers", {})
+        return layers_of(self.folder)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -113,13 +113,22 @@ class Run:
         return torch.load(self.folder / WEIGHTS, weights_only=True)
 
 
-def divergence_by_layer(folder: Path) -> dict[str, np.ndarray]:
+def layers_of(folder: Path) -> dict[str, int]:
+    """Neurons of each layer in the stored divergences of a run, in their order; empty where it did not tell."""
+    return json.loads((Path(folder) / ARGS).read_text()).get("layers") or {}
+
+
+def divergence_by_layer(folder: Path, records: int | None = None) -> dict[str, np.ndarray]:
     """CND in bits of the neurons of each stored layer, shape (records, neurons), in the order of the network.
 
-    One layer without a name where the run does not tell its layers. Raises FileNotFoundError where none was recorded.
+    One layer without a name where the run does not tell its layers. Raises FileNotFoundError where none was recorded,
+    ValueError where the file has not as many records, or not the neurons that the run tells.
     """
     bits = np.load(Path(folder) / DIVERGENCE)
-    layers = json.loads((Path(folder) / ARGS).read_text()).get("layers") or {"": bits.shape[1]}
+    layers = layers_of(folder) or {"": bits.shape[-1]}
+    expected = (len(bits) if records is None else records, sum(layers.values()))
+    if bits.shape != expected or not expected[1]:
+        raise ValueError(f"{DIVERGENCE} has shape {bits.shape}: must be {expected}")
     ends = np.cumsum(list(layers.values()))
     return dict(zip(layers, np.split(bits, ends[:-1], axis=1), strict=True))
 
