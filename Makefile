@@ -33,7 +33,7 @@ cifar: $(READY) ## run CIFAR-10 with human labels, without a GPU (DATA=folder wi
 	$(BIN)/python -m lib run slurm/cifar10_cpu.yaml --runs $(RUNS) --data $(DATA)
 	@$(MAKE) --no-print-directory report
 
-report: $(READY) ## rebuild tables, figures and figures/report.html from the runs that are there
+report: $(READY) ## rebuild tables, figures and report from the runs that are there, in RUNS/figures
 	$(BIN)/python -m lib.paper.report --runs $(RUNS)
 
 test: $(READY) ## check style and run every test

@@ -81,8 +81,8 @@ def build(runs: str, figures: str | None = None, idea_epochs: int = 60) -> Path:
         raise FileNotFoundError(f"no finished runs in {runs!r}: run `make demo` or `make news` first")
     figures = figures or f"{runs}/figures"
     folder = ROOT / figures
-    idea = {"epochs": idea_epochs, "figures_folder": figures}
-    summary = {"runs_folder": runs, "figures_folder": figures}
+    idea: dict[str, Any] = {"epochs": idea_epochs, "figures_folder": figures}
+    summary: dict[str, Any] = {"runs_folder": runs, "figures_folder": figures}
     with ThreadPoolExecutor(2) as pool, tqdm(total=6, unit="step", desc="report") as bar:
 
         def step(name: str, parameters: dict[str, Any]) -> NotebookNode:

@@ -115,9 +115,12 @@ def test_with_unfinished_runs_alone_it_says_what_to_run_first(runs_folder, tmp_p
     assert not (tmp_path / "figures").exists()
 
 
-def test_the_report_lies_beside_its_runs_unless_it_is_told_where(tmp_path, monkeypatch):
+def test_the_report_lies_beside_its_runs_unless_it_is_told_where_and_a_failure_removes_nothing(tmp_path, monkeypatch):
+    before = provenance.write(
+        {"old": Provenance("notebooks/n.ipynb", "c", (), "s")}, "n", tmp_path / "runs" / "figures"
+    )
     monkeypatch.setattr(report, "unfinished", lambda folder: None)
-    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one").mkdir()
     (tmp_path / "runs" / "one" / "args.json").touch()
     asked = []
 
@@ -130,6 +133,7 @@ def test_the_report_lies_beside_its_runs_unless_it_is_told_where(tmp_path, monke
         with pytest.raises(RuntimeError, match="enough"):
             report.build(str(tmp_path / "runs"), figures)
     assert set(asked) == {f"{tmp_path}/runs/figures", "there"}
+    assert before.exists()
 
 
 def test_without_runs_it_says_what_to_run_first(tmp_path, capsys):
