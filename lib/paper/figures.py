@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -24,7 +25,7 @@ WIDTH = 6.9
 """Of a figure in inches: the text of a page, so that letters are as large in print as they are set here."""
 PANELS = 5
 """Settings side by side at most."""
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -59,9 +60,9 @@ def save(figure: Figure, folder: Path, name: str, provenance: Provenance) -> lis
     """
     folder.mkdir(parents=True, exist_ok=True)
     svg, pdf = folder / f"{name}.svg", folder / f"{name}.pdf"
-    if figure.get_layout_engine():
+    if layout := figure.get_layout_engine():
         # Once for both, as each is drawn once, which savefig does twice: many panels take seconds.
-        figure.get_layout_engine().execute(figure)
+        layout.execute(figure)
         figure.set_layout_engine("none")
     about = {"Title": name, "Source": provenance.source, "Description": provenance.text(), "Date": None}
     FigureCanvasSVG(figure).print_svg(svg, metadata=about)
@@ -209,12 +210,12 @@ def legend_above(figure: Figure, axes: Iterable[Axes]) -> float:
 
     Returns its height in inches.
     """
-    entries = {}
+    entries: dict[str, Any] = {}
     for axis in axes:
         entries |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     points = figure.get_figwidth() * 72
     widest = max(len(label) for label in entries) * 3.8 + 30  # points of an entry at the legend's font size
     columns = max(1, min(len(entries), int(points // widest)))
-    place = "outside upper center" if figure.get_layout_engine() else "upper center"
-    figure.legend(entries.values(), entries.keys(), loc=place, ncols=columns)
+    place: Any = "outside upper center" if figure.get_layout_engine() else "upper center"
+    figure.legend(list(entries.values()), list(entries), loc=place, ncols=columns)
     return 0.17 * -(-len(entries) // columns) + 0.08

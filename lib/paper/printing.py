@@ -42,7 +42,8 @@ class Estimate(NamedTuple):
         mean = row[f"{quantity}_mean"] if f"{quantity}_mean" in row else row[quantity]
         if pd.isna(mean):
             return "–"
-        return cls(plain(mean, digits), *(plain(row[f"{quantity}_{end}"], digits) for end in ("low", "high")), best)
+        low, high = (plain(row[f"{quantity}_{end}"], digits) for end in ("low", "high"))
+        return cls(plain(mean, digits), low, high, best)
 
 
 Cell = Estimate | str

@@ -23,7 +23,7 @@ HEADINGS = {
 
 def criteria(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary of one study as it is printed: a row a noise and criterion, each noise named once."""
-    printed = {
+    printed: dict[str, list[Cell]] = {
         "Noise": [noise_title(*pair) for pair in zip(summary["noise"], summary["noise_rate"], strict=True)],
         "Criterion": [LABELS[name] for name in summary["criterion"]],
     }
@@ -78,7 +78,7 @@ def overall_printed(table: pd.DataFrame, across: Friedman) -> pd.DataFrame:
     """The table of `overall` as it is printed."""
     digits = {"settings won": 0, "average rank": 2, "Holm p": 3}
     with_ends = {"gap_iqm": ("Interquartile mean (points)", 1), "improvement": HEADINGS["improvement"]}
-    printed = {"Criterion": [LABELS[name] for name in table["criterion"]]}
+    printed: dict[str, list[Cell]] = {"Criterion": [LABELS[name] for name in table["criterion"]]}
     for column in table.columns[1:]:
         if column.endswith(("_low", "_high")):
             continue
@@ -88,9 +88,10 @@ def overall_printed(table: pd.DataFrame, across: Friedman) -> pd.DataFrame:
             continue
         heading = column[0].upper() + column[1:] if column in digits else f"{column} (points)"
         printed[heading] = [plain(value, digits.get(column, 1)) for value in table[column]]
-    for place, name in enumerate(table["criterion"]):
-        if name in across.winners:
-            printed["Average rank"][place] = Estimate(printed["Average rank"][place], best=True)
+    printed["Average rank"] = [
+        Estimate(plain(rank, 2), best=True) if name in across.winners else plain(rank, 2)
+        for name, rank in zip(table["criterion"], table["average rank"], strict=True)
+    ]
     return pd.DataFrame(printed)
 
 
@@ -117,7 +118,10 @@ def gaps_caption(summary: pd.DataFrame, study: str) -> str:
 
 def ablation(changed: pd.DataFrame) -> pd.DataFrame:
     """The table of `lib.study.ablation.table` as it is printed."""
-    printed = {"Choice": changed["choice"].tolist(), "Value": [str(value) for value in changed["value"].fillna("")]}
+    printed: dict[str, list[Cell]] = {
+        "Choice": changed["choice"].tolist(),
+        "Value": [str(value) for value in changed["value"].fillna("")],
+    }
     for column, heading in (("gap", "Gap to oracle (points)"), ("difference", "Difference to the study (points)")):
         printed[heading] = [Estimate.of(row, column, 1) for _, row in changed.iterrows()]
     printed["Runs"] = [str(runs) for runs in changed["runs"]]
