@@ -8,7 +8,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -19,7 +18,6 @@ from lib.criteria import CRITERIA, LABELS, ORACLE
 from lib.paper.provenance import Provenance
 from lib.stopping import smooth
 
-_PALETTE = sns.color_palette("colorblind")
 TEST_COLOUR = "0.25"
 WIDTH = 6.9
 """Of a figure in inches: the text of a page, so that letters are as large in print as they are set here."""
@@ -103,9 +101,9 @@ def memorization(runs: pd.DataFrame) -> Figure:
     """
     curves = {
         "test_accuracy": ("Test", TEST_COLOUR, "-"),
-        "train_accuracy": ("Training, labels as given", _PALETTE[7], ":"),
-        "corrupted_accuracy_given": ("Corrupted samples, wrong label (memorized)", _PALETTE[3], "-"),
-        "corrupted_accuracy_true": ("Corrupted samples, true label", _PALETTE[2], "--"),
+        "train_accuracy": ("Training, labels as given", "#949494", ":"),
+        "corrupted_accuracy_given": ("Corrupted samples, wrong label (memorized)", "#d55e00", "-"),
+        "corrupted_accuracy_true": ("Corrupted samples, true label", "#029e73", "--"),
     }
     shown = settings(runs)
     figure, axes = panels(len(shown))
