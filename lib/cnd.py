@@ -92,15 +92,15 @@ def aggregate(bits, quantile: float | None = 0.9, ordered: bool = False):
     values = to_numpy(bits)
     if quantile is None:
         found = values.mean(axis=-1, dtype=np.float64)
-    elif 0 <= quantile <= 1:
+    else:
+        if not 0 <= quantile <= 1:
+            raise ParameterError(f"quantile={quantile}: must be a number in [0, 1], or None for the mean")
         rising = values if ordered else np.sort(values, axis=-1)  # NaN last
         place = quantile * (values.shape[-1] - 1)
         low, high = (rising[..., at].astype(np.float64) for at in (math.floor(place), math.ceil(place)))
         weight = place % 1
         found = low + weight * (high - low) if weight < 0.5 else high - (1 - weight) * (high - low)
         found = np.where(np.isnan(rising[..., -1]), np.nan, found)
-    else:
-        raise ParameterError(f"quantile={quantile}: must be a number in [0, 1], or None for the mean")
     return found if values.ndim > 1 else float(found)
 
 

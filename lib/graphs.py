@@ -125,15 +125,10 @@ def activation_graphs(
 
 def _assembled(model: nn.Module, means: dict[str, np.ndarray], shared: dict[str, str]) -> ActivationGraphs:
     nodes: list[tuple[str, int]] = []
-    starts: dict[str, int] = {}
-    total = 0
 
     def add(name: str, count: int) -> int:
-        nonlocal total
         nodes.append((name, count))
-        starts[name] = total
-        total += count
-        return starts[name]
+        return sum(count for _, count in nodes[:-1])
 
     sources: dict[str, tuple[int, int]] = {}  # first node that a layer reads, and inputs a node
     rows, columns, weights = [], [], []

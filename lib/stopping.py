@@ -34,8 +34,14 @@ class Selection(NamedTuple):
 
 
 class _Progress(NamedTuple):
-    """How far the rule is: records taken, the record to keep (0: none), the value, signed so that more is better,
-    that the next improvement must exceed (before the first rise the lowest so far), and whether it rose, and stopped.
+    """How far the rule has come.
+
+    Attributes:
+        seen: records taken.
+        record: to keep, counted from 1; 0: none yet.
+        best: what the next improvement must exceed, signed so that more is better; before the first rise the lowest.
+        risen: whether it counts: for a minimum from the first value on, for a maximum from the first rise.
+        stop: whether patience is exhausted.
     """
 
     seen: int = 0
