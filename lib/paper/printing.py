@@ -112,7 +112,11 @@ def write(
 def _latex(name: str, printed: pd.DataFrame, text: str, provenance: Provenance) -> str:
     """A floating table, shrunk where it is too broad; one of more rows than a page holds breaks across pages."""
     left, long = _labels(printed), len(printed) > _LONG
-    cells = printed.map(_latex_cell).rename(columns=_latex_cell)
+    cells = printed.map(_latex_cell)
+    # Headings of numbers are broken between their words, so that columns are as narrow as numbers are.
+    headings = [_latex_cell(heading) for heading in printed.columns]
+    broken = [r"\shortstack[r]{" + heading.replace(" ", r"\\") + "}" for heading in headings]
+    cells.columns = headings[:left] + broken[left:]
     if left == 2:
         begins = [place > 0 and first != "" for place, first in enumerate(cells.iloc[:, 0])]
         cells.iloc[begins, 0] = "\\midrule\n" + cells.iloc[begins, 0]
@@ -127,7 +131,9 @@ def _latex(name: str, printed: pd.DataFrame, text: str, provenance: Provenance) 
     )
     stretched = r"\renewcommand{\arraystretch}{1.35}"
     if long:
-        latex = f"{{\\tiny\\setlength{{\\tabcolsep}}{{2pt}}{stretched}\n{latex}}}\n"
+        # What is broader than the text reaches into both margins alike.
+        sides = "".join(rf"\setlength{{\LT{side}}}{{0pt plus 1fill minus 1fill}}" for side in ("left", "right"))
+        latex = f"{{\\tiny\\setlength{{\\tabcolsep}}{{2pt}}{sides}{stretched}\n{latex}}}\n"
     else:
         latex = latex.replace(r"\begin{tabular}", rf"\centering\footnotesize{stretched}{_FITTED}\begin{{tabular}}")
         latex = latex.replace(r"\end{tabular}", r"\end{tabular}}")

@@ -27,7 +27,10 @@ def table(rows):
 @pytest.fixture
 def written(tmp_path):
     data = pd.DataFrame({"value": [1 / 3, np.nan]})
-    return lambda rows: printing.write("some_table", table(rows), CAPTION, PROVENANCE, tmp_path / "figures", data)
+    folder = tmp_path / "figures"
+    return lambda rows, **more: printing.write(
+        "some_table", table(rows).assign(**more), CAPTION, PROVENANCE, folder, data
+    )
 
 
 def test_latex_with_its_provenance_and_numbers(written, tmp_path):
@@ -38,7 +41,7 @@ def test_latex_with_its_provenance_and_numbers(written, tmp_path):
     assert latex.startswith(f"% {told}\n")
     assert r"\caption{100 \% of a\_b \& c, p $<$ 0.05, $\tau$ -- \#1 \$" in latex
     assert r"pair 40\% & KPA\_log \& $<$1$>$ & $\mathbf{0.5}_{0.1}^{0.9}$ & $\mathbf{1.0}$ \\" in latex
-    assert r"Kendall $\tau$" in latex
+    assert r"& \shortstack[r]{Kendall\\$\tau$} &" in latex
     assert r"\label{tab:some_table}" in latex
 
 
@@ -60,7 +63,8 @@ def test_html_has_intervals_in_small_type_and_is_escaped():
 def test_latex_compiles_as_it_is(written, tmp_path, rows):
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed (apt-get install texlive-latex-recommended)")
-    tex = written(rows)[0]
+    more = {f"Gap to oracle ({i} points)": [Estimate("-10.5", "-20.1", "30.9")] * rows for i in range(10)}
+    tex = written(rows, **more)[0]
     packages = r"\usepackage{booktabs,graphicx,longtable}"
     (tmp_path / "paper.tex").write_text(
         f"\\documentclass{{article}}{packages}\\begin{{document}}\\input{{{tex}}}\\end{{document}}"
