@@ -8,6 +8,7 @@ import torch
 from hypothesis import settings
 
 from lib.catalogue import CRITERIA, DATASETS, NETWORKS, NOISES
+from lib.files import LOCK
 from lib.parameters import ROOT, Experiment
 from lib.training import run
 
@@ -15,6 +16,11 @@ settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
 
 SHARED = ROOT.parent / "shared" / "data"
+
+
+def left(folder):
+    """Names of what is in a folder, without the lock that stays."""
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
 
 
 @pytest.fixture(scope="session", autouse=True)

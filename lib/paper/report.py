@@ -1,10 +1,5 @@
-"""From run folders to tables, figures and the report: the summary notebooks, executed in turn.
+"""From run folders to tables, figures and the report: the summary notebooks, executed in turn."""
 
-python -m lib.paper.report --runs runs
-"""
-
-import argparse
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,12 +57,12 @@ def _with_contents(body: str) -> str:
     return f'{head}<div class="contents"><nav><ul>{links}</ul></nav></div>\n{anchored}'
 
 
-def build(runs: str, figures: str | None = None, idea_epochs: int = 60) -> Path:
+def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
     """Execute the summary notebooks on the runs that are there and write the report.
 
     Args:
         runs: folder of the run folders; relative paths start at the project root.
-        figures: folder for tables, figures, `report.html` and `report.pdf`; beside the runs if none is named.
+        figures: folder for tables, figures, `report.html` and `report.pdf`.
         idea_epochs: length of the training that the idea is shown on.
 
     Returns:
@@ -79,7 +74,6 @@ def build(runs: str, figures: str | None = None, idea_epochs: int = 60) -> Path:
     """
     if all(unfinished(args.parent) for args in (ROOT / runs).glob(f"*/{ARGS}")):
         raise FileNotFoundError(f"no finished runs in {runs!r}: run `make demo` or `make news` first")
-    figures = figures or f"{runs}/figures"
     folder = ROOT / figures
     idea: dict[str, Any] = {"epochs": idea_epochs, "figures_folder": figures}
     summary: dict[str, Any] = {"runs_folder": runs, "figures_folder": figures}
@@ -99,28 +93,3 @@ def build(runs: str, figures: str | None = None, idea_epochs: int = 60) -> Path:
         convert(step("report", summary), folder / "report.html")
         bar.update()
     return folder / "report.html"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, 1 where the report could not be made, 130 for Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.paper.report", description="Rebuild tables, figures and report."
-    )
-    parser.add_argument("--runs", default="runs", help="folder of the run folders (default runs)")
-    parser.add_argument("--figures", help="folder to write to (default RUNS/figures)")
-    options = parser.parse_args(arguments)
-    try:
-        page = build(options.runs, options.figures)
-    except (FileNotFoundError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command begins again", file=sys.stderr)
-        return 130
-    shown = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
-    print(f"The report is {shown}, and {shown.with_suffix('.pdf').name} beside it")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,13 +1,18 @@
+import os
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pypdf
 import pytest
 
+from lib.__main__ import main
 from lib.paper import provenance, report
 from lib.paper.provenance import Provenance
+from lib.parameters import ROOT
 
 
 class Page(HTMLParser):
@@ -110,33 +115,55 @@ def test_a_broken_run_is_named_in_the_report(runs_folder, tmp_path):
 def test_with_unfinished_runs_alone_it_says_what_to_run_first(runs_folder, tmp_path, capsys):
     run = shutil.copytree(sorted(runs_folder.iterdir())[0], tmp_path / "runs" / "one")
     (run / "weights.pt").unlink()
-    assert report.main(["--runs", str(tmp_path / "runs"), "--figures", str(tmp_path / "figures")]) == 1
+    assert main(["report", "--runs", str(tmp_path / "runs"), "--figures", str(tmp_path / "figures")]) == 1
     assert "no finished runs" in capsys.readouterr().err
     assert not (tmp_path / "figures").exists()
 
 
-def test_the_report_lies_beside_its_runs_unless_it_is_told_where_and_a_failure_removes_nothing(tmp_path, monkeypatch):
-    before = provenance.write(
-        {"old": Provenance("notebooks/n.ipynb", "c", (), "s")}, "n", tmp_path / "runs" / "figures"
-    )
-    monkeypatch.setattr(report, "unfinished", lambda folder: None)
-    (tmp_path / "runs" / "one").mkdir()
-    (tmp_path / "runs" / "one" / "args.json").touch()
+def test_the_report_lies_beside_its_runs_and_the_paper_is_made_of_logs(monkeypatch):
     asked = []
+    monkeypatch.setattr(report, "build", lambda runs, figures: asked.append((runs, figures)) or Path("report.html"))
+    for command in (["report"], ["report", "--runs", "there"], ["report", "--figures", "here"], ["paper"]):
+        assert main(command) == 0
+    assert asked == [("runs", "runs/figures"), ("there", "there/figures"), ("runs", "here"), ("logs", "figures")]
+
+
+def test_where_a_notebook_fails_nothing_is_removed(tmp_path, monkeypatch):
+    old = Provenance("notebooks/n.ipynb", "c", (), "s")
+    before = provenance.write({"old": old}, "summary_figures", tmp_path / "figures")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "args.json").touch()
 
     def executed(notebook, parameters):
-        asked.append(parameters["figures_folder"])
         raise RuntimeError("enough")
 
+    monkeypatch.setattr(report, "unfinished", lambda folder: None)
     monkeypatch.setattr(report, "executed", executed)
-    for figures in (None, "there"):
-        with pytest.raises(RuntimeError, match="enough"):
-            report.build(str(tmp_path / "runs"), figures)
-    assert set(asked) == {f"{tmp_path}/runs/figures", "there"}
+    with pytest.raises(RuntimeError, match=r"\w+\.ipynb failed: enough"):
+        report.build(str(tmp_path), str(tmp_path / "figures"))
     assert before.exists()
 
 
 def test_without_runs_it_says_what_to_run_first(tmp_path, capsys):
-    assert report.main(["--runs", str(tmp_path), "--figures", str(tmp_path / "figures")]) == 1
+    assert main(["report", "--runs", str(tmp_path), "--figures", str(tmp_path / "figures")]) == 1
     assert "run `make demo` or `make news` first" in capsys.readouterr().err
     assert not (tmp_path / "figures").exists()
+
+
+def test_the_report_changes_no_file_that_is_kept_with_the_code(runs_folder, tmp_path):
+    """In a copy of the project that git watches."""
+    passed_over = shutil.ignore_patterns(
+        ".git", ".venv", "runs", "data", "shared", ".*_cache", ".hypothesis", "*.egg-info"
+    )
+    copy = shutil.copytree(
+        ROOT, tmp_path / "copy", ignore=lambda folder, names: passed_over(folder, names) if Path(folder) == ROOT else ()
+    )
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(copy)]
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "all"]):
+        subprocess.run([*git, *command], check=True)
+    shutil.copytree(runs_folder, copy / "runs")
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    subprocess.run([sys.executable, "-m", "lib", "report"], cwd=copy, env=environment, check=True, capture_output=True)
+    assert (copy / "runs" / "figures" / "report.html").exists()
+    changed = subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True, text=True).stdout
+    assert changed == ""
