@@ -52,7 +52,7 @@ def run(experiment: Experiment, checkpoint_seconds: float | None = None) -> Run:
     with Recording(Training(experiment), checkpoint_seconds) as records:
         for _ in records:
             pass
-    return records.finished
+    return records.run
 
 
 class Recording:
@@ -89,6 +89,13 @@ class Recording:
 
     def __exit__(self, *error) -> None:
         self._entered.__exit__(*error)
+
+    @property
+    def run(self) -> Run:
+        """The finished run. Raises RuntimeError before the end."""
+        if self.finished is None:
+            raise RuntimeError(f"{self.training.experiment.name} is not finished: iterate to the end first")
+        return self.finished
 
     def __iter__(self) -> Iterator[Record]:
         if self.finished:
