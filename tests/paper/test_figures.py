@@ -88,5 +88,5 @@ def test_files_carry_their_provenance_and_their_text(table, tmp_path):
     assert float(reader.pages[0].mediabox.width) == pytest.approx(72 * figure.get_figwidth(), abs=1)
 
 
-def test_colours_are_distinct():
-    assert len({row.colour for row in CRITERIA.values()}) == len(CRITERIA)
+def test_colours_and_markers_tell_criteria_apart():
+    assert len({(row.colour, row.marker) for row in CRITERIA.values()}) == len(CRITERIA)
