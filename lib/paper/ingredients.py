@@ -28,7 +28,7 @@ def spread(part: Part, count: int = 12) -> Part:
 
 
 def samples(dataset: Dataset, part: Part, count: int = 12) -> Figure:
-    """Some samples with the label that each is given; a wrong one is marked, and the true label told below it."""
+    """Some samples with the label that each is given; a wrong one is framed, and the true label told below it."""
     shown = spread(part, count)
     rows = -(-len(shown) // _COLUMNS)
     size = (WIDTH, rows * (WIDTH / _COLUMNS + 0.28))
@@ -38,16 +38,16 @@ def samples(dataset: Dataset, part: Part, count: int = 12) -> Figure:
         axis.set_visible(False)
     labels = zip(shown.given.tolist(), shown.true.tolist(), strict=True)
     for axis, values, (given, true) in zip(grid.flat, dataset.x_train.stored[shown.rows], labels, strict=False):
-        told = short(dataset.classes[given]) + ("" if given == true else f"\nnot {short(dataset.classes[true], 13)}")
+        told = short(dataset.classes[given]) + ("" if given == true else f"\ntruly {short(dataset.classes[true], 12)}")
         sample(axis, values, told, wrong=given != true)
     return figure
 
 
 def sample(axis: Axes, values: torch.Tensor, title: str = "", wrong: bool = False) -> None:
     """One sample as it is stored: an image (height, width, channels), or the profile of any other numbers."""
-    values = values.cpu().float()
+    values = values.cpu().float().numpy()
     if values.ndim == 3 and values.shape[2] in (1, 3, 4):
-        axis.imshow(values / values.max().clamp(min=1e-12), cmap="gray_r", aspect="equal")
+        axis.imshow(values / max(values.max(), 1e-12), cmap="gray_r", aspect="equal")
     else:
         axis.plot(values.flatten(), color="0.4", lw=0.5)
         axis.set_box_aspect(1)
@@ -57,8 +57,10 @@ def sample(axis: Axes, values: torch.Tensor, title: str = "", wrong: bool = Fals
     axis.spines[:].set(visible=wrong, color=WRONG, linewidth=2)
 
 
-def noise_matrix(axis: Axes, shares: np.ndarray, classes: Sequence[str], title: str = "") -> None:
-    """Draw a noise transition matrix; wrong labels in colour, on a scale of their own, right ones in grey.
+def noise_matrix(
+    axis: Axes, shares: np.ndarray, classes: Sequence[str], title: str = "", largest: float | None = None
+) -> None:
+    """Draw a noise transition matrix in percent; wrong labels in colour, on a scale of their own, right ones in grey.
 
     Args:
         axis: to draw on.
@@ -66,23 +68,25 @@ def noise_matrix(axis: Axes, shares: np.ndarray, classes: Sequence[str], title: 
             `lib.noise.transition_matrix`.
         classes: name of each class; told where there is room for them.
         title: of the panel.
+        largest: share at the end of the colours; None: the largest share of a wrong label.
     """
     count = len(shares)
     right = np.eye(count, dtype=bool)
     wrong = 100 * np.ma.masked_where(right, shares)
-    largest = np.nan_to_num(wrong.filled(0)).max() or 100
+    scale = 100 * (largest or np.nan_to_num(wrong.filled(0)).max() / 100 or 1)
     axis.imshow(np.ma.masked_where(~right, shares), cmap=ListedColormap(["0.85"]))
-    image = axis.imshow(wrong, cmap="Oranges", vmin=0, vmax=largest)
+    image = axis.imshow(wrong, cmap="Oranges", vmin=0, vmax=scale)
     axis.grid(visible=False)
     axis.set(title=title, xlabel="Given label", ylabel="True label", xticks=[], yticks=[])
     if count <= _NAMED:
-        axis.set_xticks(range(count), map(short, classes), rotation=90)
-        axis.set_yticks(range(count), map(short, classes))
+        names, size = [short(name) for name in classes], 7 if count <= _NUMBERED else 5.5
+        axis.set_xticks(range(count), names, rotation=90, fontsize=size)
+        axis.set_yticks(range(count), names, fontsize=size)
     if count > _NUMBERED:
         axis.figure.colorbar(image, ax=axis, label="% of the true class", shrink=0.8)
         return
     for true, given in np.argwhere(np.nan_to_num(shares) >= 0.005):
-        dark = true != given and wrong[true, given] > 0.6 * largest
+        dark = true != given and wrong[true, given] > 0.6 * scale
         share = f"{100 * shares[true, given]:.0f}"
         axis.text(given, true, share, ha="center", va="center", fontsize=6, color="w" if dark else "k")
 
@@ -95,12 +99,12 @@ def network(model: nn.Module, layers: dict[str, int]) -> pd.DataFrame:
         layers: neurons of each layer whose divergence is recorded.
 
     Returns:
-        By name: module, parameters, and cnd_neurons, the neurons in it whose divergence is recorded.
+        By name: module (or Parameter), parameters, and cnd_neurons, the neurons in it whose divergence is recorded.
     """
     rows = {
         name: {
             "module": type(part).__name__,
-            "parameters": sum(weights.numel() for weights in part.parameters()),
+            "parameters": sum(weights.numel() for weights in _weights(part)),
             "cnd_neurons": sum(n for layer, n in layers.items() if layer == name or layer.startswith(f"{name}.")),
         }
         for name, part in _parts(model)
@@ -108,12 +112,18 @@ def network(model: nn.Module, layers: dict[str, int]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["module", "parameters", "cnd_neurons"])
 
 
-def _parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+def _parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
+    for name, weights in module.named_parameters(prefix.rstrip("."), recurse=False):
+        yield name, weights
     for name, part in module.named_children():
         if isinstance(part, nn.Sequential | nn.ModuleList):
             yield from _parts(part, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", part
+
+
+def _weights(part: nn.Module | nn.Parameter) -> Iterator[nn.Parameter]:
+    return part.parameters() if isinstance(part, nn.Module) else iter((part,))
 
 
 def short(name: str, letters: int = 17) -> str:
