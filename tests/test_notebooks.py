@@ -59,7 +59,8 @@ def shown(name, tmp_path, **parameters):
     for cell in nbformat.read(out, as_version=4).cells:
         for output in cell.get("outputs", []):
             pictures += "image/png" in output.get("data", {})
-            text += output.text if output.get("name") == "stdout" else output.get("data", {}).get("text/html", "")
+            told = output.text if output.get("name") == "stdout" else output.get("data", {}).get("text/html", "")
+            text += f"{told}\n"
     return pictures, text
 
 
@@ -71,7 +72,7 @@ def test_digits(tmp_path):
     pictures, text = shown("digits", tmp_path, noise="pair", **ONE_RUN)
     assert load(tmp_path / "runs")["noise"].unique().tolist() == ["pair"]
     assert pictures == 5
-    assert records_printed(text) == ["0.5", "1", "1.5", "2"]
+    assert records_printed(text) == ["0.476", "1", "1.48", "2"]
     assert "1,257 training and 540 test images of shape (1, 8, 8)\n10 classes; 503 training labels are wrong" in text
     again, read_again = shown("digits", tmp_path, noise="pair", **ONE_RUN)
     assert (again, records_printed(read_again)) == (5, [])  # the finished run is read
