@@ -8,7 +8,7 @@ DATA ?= data
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo news cifar report test lab clean
+.PHONY: help setup demo news cifar report paper test lab clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,11 @@ cifar: $(READY) ## run CIFAR-10 with human labels, without a GPU (DATA=folder wi
 	$(BIN)/python -m lib run slurm/cifar10_cpu.yaml --runs $(RUNS) --data $(DATA)
 	@$(MAKE) --no-print-directory report
 
-report: $(READY) ## rebuild tables, figures and figures/report.html from the runs that are there
-	$(BIN)/python -m lib.paper.report --runs $(RUNS)
+report: $(READY) ## make tables, figures and report of the runs that are there, in RUNS/figures
+	$(BIN)/python -m lib report --runs $(RUNS)
+
+paper: $(READY) ## rebuild the committed figures from the committed logs
+	$(BIN)/python -m lib paper
 
 test: $(READY) ## check style and run every test
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from .checks import check_own_name
 
@@ -45,13 +45,16 @@ class Row:
         return self.work(*arguments, **options)
 
 
-class Catalogue(dict[str, Row]):
+Kind = TypeVar("Kind", bound=Row)
+
+
+class Catalogue(dict[str, Kind]):
     """Rows by name, in the order of tables and legends."""
 
-    def __init__(self, *rows: Row):
+    def __init__(self, *rows: Kind):
         super().__init__((row.name, row) for row in rows)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Kind) -> None:
         """Make a user's own known. Raises ParameterError for a name that can be no part of a folder's."""
         check_own_name(row.name)
         self[row.name] = row
@@ -91,12 +94,14 @@ class Noise(Row):
         of_inputs: whether its function takes the inputs too.
         exact: whether the realised rate is the one asked for.
         people_of: the dataset that human labels belong to; their function takes what `lib.data.human_labels.load` does.
+        colours: in figures, a map of matplotlib's, pale at a low rate and dark at a high one.
     """
 
     rated: bool = True
     of_inputs: bool = False
     exact: bool = False
     people_of: str = ""
+    colours: str = "Purples"
 
     def title(self, rate: float) -> str:
         """How tables and figures call the noise at a rate."""
@@ -147,10 +152,10 @@ DATASETS = Catalogue(
 
 _PEOPLE = "data.human_labels:load"
 NOISES = Catalogue(
-    Noise("none", "clean labels", "noise:none", rated=False, exact=True),
-    Noise("symmetric", "symmetric", "noise:symmetric", exact=True),
-    Noise("pair", "pair", "noise:pair", exact=True),
-    Noise("instance", "instance", "noise:instance", of_inputs=True),
+    Noise("none", "clean labels", "noise:none", rated=False, exact=True, colours="Greys"),
+    Noise("symmetric", "symmetric", "noise:symmetric", exact=True, colours="Blues"),
+    Noise("pair", "pair", "noise:pair", exact=True, colours="Oranges"),
+    Noise("instance", "instance", "noise:instance", of_inputs=True, colours="Greens"),
     Noise("worse_label", "CIFAR-10N worse", _PEOPLE, rated=False, people_of="cifar10"),
     Noise("aggre_label", "CIFAR-10N aggregate", _PEOPLE, rated=False, people_of="cifar10"),
     Noise("random_label1", "CIFAR-10N random 1", _PEOPLE, rated=False, people_of="cifar10"),

@@ -4,14 +4,31 @@ import difflib
 import json
 import numbers
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 _MANY = 40  # names that an error lists at the most
+_SOME = 12  # of those found where something else was looked for
 
 
 class ParameterError(ValueError):
     """A wrong parameter, told in one line: its name, the value given, what is allowed."""
+
+
+class DataError(ParameterError):
+    """Damaged data, told in one line; a ParameterError too, as some parameter names the file."""
+
+
+class SlurmError(RuntimeError):
+    """Slurm refuses, or does not answer."""
+
+
+class NoSlurm(SlurmError):
+    """There is no Slurm on this machine."""
+
+
+class RunInUse(FileExistsError):
+    """A run folder that another process is writing."""
 
 
 class Rule(NamedTuple):
@@ -35,6 +52,27 @@ def check_choice(parameter: str, value: str, allowed: list[str], or_else: str = 
         hint = f"; did you mean {close[0]!r}?" if close else ""
         names = ", ".join(allowed) if len(allowed) <= _MANY else f"{len(allowed)} names"
         raise ParameterError(f"{parameter}={value!r}: must be one of {names}{or_else}{hint}")
+
+
+def found(wanted: str, names: Iterable[str]) -> str:
+    """What there is in the place of what was looked for, as an error says it, with the closest match.
+
+    >>> found("x_train", ["X_train", "y_train"])
+    "found X_train, y_train; did you mean 'X_train'?"
+    """
+    there = sorted(names)
+    by_plain_name = {name.lower(): name for name in there if name != wanted}
+    close = difflib.get_close_matches(wanted.lower(), by_plain_name, n=1, cutoff=0.75)
+    hint = f"; did you mean {by_plain_name[close[0]]!r}?" if close else ""
+    more = f" and {len(there) - _SOME} more" if len(there) > _SOME else ""
+    return f"found {', '.join(there[:_SOME]) or 'nothing'}{more}{hint}"
+
+
+def check_at_least(least: int, **numbers_given: int) -> None:
+    """Raise ParameterError unless each of the numbers, given by its name, is an integer of at least `least`."""
+    for name, value in numbers_given.items():
+        if not _is(int, value) or value < least:
+            raise ParameterError(f"{name}={value!r}: must be an integer of at least {least}")
 
 
 def check_own_name(name: str) -> None:

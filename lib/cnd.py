@@ -15,10 +15,10 @@ import math
 import numpy as np
 import torch
 
-from lib.arrays import like, to_tensor
-from lib.checks import ParameterError, check_choice
-from lib.estimators import gaussian, kernel, neighbours
-from lib.histograms import class_weights, count, divergence, histogram_divergence, ranges
+from .arrays import like, to_numpy, to_tensor
+from .checks import ParameterError, check_at_least, check_choice
+from .estimators import gaussian, kernel, neighbours
+from .histograms import class_weights, count, divergence, histogram_divergence, ranges
 
 ESTIMATORS = {"gaussian": gaussian, "kernel": kernel, "neighbours": neighbours}
 """Estimators of the class densities other than histograms."""
@@ -57,7 +57,7 @@ def neuron_divergence(
     z, y = _checked(pre_activations, labels, num_classes)
     check_choice("weights", weights, ["uniform", "frequency"])
     check_choice("estimator", estimator, ["histogram", *ESTIMATORS])
-    _check_bins(bins)
+    check_at_least(2, bins=bins)
     if predicted is not None:
         classes = to_tensor(predicted).to(z.device)
         if classes.shape != y.shape:
@@ -74,23 +74,34 @@ def neuron_divergence(
     return like(ESTIMATORS[estimator](z, y, num_classes, share), pre_activations)
 
 
-def aggregate(bits, quantile: float | None = 0.9) -> float:
-    """One number of the divergences of many neurons, an array or tensor of shape (neurons,).
+def aggregate(bits, quantile: float | None = 0.9, ordered: bool = False):
+    """One number of the divergences of many neurons: their quantile, interpolated linearly, or their mean.
 
     Args:
-        bits: divergences.
+        bits: divergences, shape (..., neurons), array or tensor.
         quantile: in [0, 1]; None: the mean.
+        ordered: whether the divergences rise along the last axis already, so that nothing is sorted: for many quantiles
+            of the same ones, sort them once.
 
-    Raises ParameterError.
+    Returns:
+        A number for shape (neurons,), else an array of shape (...); float64. NaN where a divergence is.
+
+    Raises:
+        ParameterError: for a quantile out of range.
     """
-    values = to_tensor(bits).double().cpu().numpy()
+    values = to_numpy(bits)
     if quantile is None:
-        return float(values.mean())
-    if not 0 <= quantile <= 1:
-        raise ParameterError(f"quantile={quantile}: must be a number in [0, 1], or None for the mean")
-    ordered, place = np.sort(values), quantile * (len(values) - 1)
-    low, high, weight = ordered[math.floor(place)], ordered[math.ceil(place)], place % 1
-    return float(low + weight * (high - low) if weight < 0.5 else high - (1 - weight) * (high - low))
+        found = values.mean(axis=-1, dtype=np.float64)
+    else:
+        if not 0 <= quantile <= 1:
+            raise ParameterError(f"quantile={quantile}: must be a number in [0, 1], or None for the mean")
+        rising = values if ordered else np.sort(values, axis=-1)  # NaN last
+        place = quantile * (values.shape[-1] - 1)
+        low, high = (rising[..., at].astype(np.float64) for at in (math.floor(place), math.ceil(place)))
+        weight = place % 1
+        found = low + weight * (high - low) if weight < 0.5 else high - (1 - weight) * (high - low)
+        found = np.where(np.isnan(rising[..., -1]), np.nan, found)
+    return found if values.ndim > 1 else float(found)
 
 
 class StreamingDivergence:
@@ -108,12 +119,11 @@ class StreamingDivergence:
     """
 
     def __init__(self, num_classes: int, bins: int = 40, low=None, high=None):
-        _check_bins(bins)
+        check_at_least(2, bins=bins)
         if (low is None) != (high is None):
             raise ParameterError("low and high: must be given both, or neither")
         self.num_classes, self.bins = num_classes, bins
-        self._low = None if low is None else to_tensor(low).double()
-        self._high = None if high is None else to_tensor(high).double()
+        self._low, self._high = (None if end is None else to_tensor(end).double() for end in (low, high))
         if low is not None and not (self._high > self._low).all():
             raise ParameterError("high: must be above low for every neuron")
         self._counts: torch.Tensor | None = None
@@ -158,8 +168,3 @@ def _checked(pre_activations, labels, num_classes: int) -> tuple[torch.Tensor, t
 
 def _at_least_single(z: torch.Tensor) -> torch.Tensor:
     return z if z.dtype == torch.float64 else z.float()
-
-
-def _check_bins(bins: int) -> None:
-    if bins < 2:
-        raise ParameterError(f"bins={bins}: must be an integer of at least 2")

@@ -8,7 +8,7 @@ import pandas as pd
 from .catalogue import CRITERIA, END, LABELS, ORACLE
 from .stopping import select_record
 
-__all__ = ["CRITERIA", "END", "LABELS", "ORACLE", "SETTING", "stops"]
+__all__ = ["CRITERIA", "END", "LABELS", "ORACLE", "SETTING", "gap", "oracle", "row_of_stop", "stops"]
 
 SETTING = ["dataset", "noise", "noise_rate"]
 """Columns that make up a setting; runs that differ in nothing but the seed are its repetitions."""
@@ -38,34 +38,56 @@ def stops(performances: pd.DataFrame) -> pd.DataFrame:
 
 
 def _stops_of_run(run: dict[str, np.ndarray]) -> list[dict]:
-    test_accuracy, epoch = run["test_accuracy"], run["epoch"]
     first = {name: values[0] for name, values in run.items()}
-    best, records = int(np.argmax(np.nan_to_num(test_accuracy, nan=-1))), len(epoch)
-    constant = {"run": first["run"], **{name: first[name] for name in SETTING}, "seed": first["seed"]}
-
-    def row(criterion: str, record: float, spent: float, reason: str = "") -> dict:
-        found = not math.isnan(record)
-        accuracy = test_accuracy[int(record) - 1] if found else math.nan
-        return constant | {
-            "criterion": criterion,
-            "record": record,
-            "epoch": epoch[int(record) - 1] if found else math.nan,
-            "spent": spent,
-            "spent_epochs": epoch[int(spent) - 1] if found else math.nan,
-            "test_accuracy": accuracy,
-            "oracle_accuracy": test_accuracy[best],
-            "gap": 100 * (test_accuracy[best] - accuracy),
-            "epochs_late": epoch[int(record) - 1] - epoch[best] if found else math.nan,
-            "reason": reason,
-        }
-
-    rows = []
+    constant = {name: first[name] for name in ("run", *SETTING, "seed")}
     asked = first["criteria"].split(",")
+    rows: list[tuple] = []
     for name in CRITERIA:
         if name in asked:
             try:
                 chosen = select_record(run[name], CRITERIA[name].mode, int(first["window"]), int(first["patience"]))
-                rows.append(row(name, *chosen))
+                rows.append((name, *chosen))
             except ValueError as error:
-                rows.append(row(name, math.nan, math.nan, str(error)))
-    return [*rows, row(END, records, records), row(ORACLE, best + 1, records)]
+                rows.append((name, None, None, str(error)))
+    records = len(run["epoch"])
+    rows += [(END, records, records), (ORACLE, oracle(run["test_accuracy"]), records)]
+    values = run["epoch"], run["test_accuracy"]
+    return [constant | {"criterion": name} | row_of_stop(*values, *stop) for name, *stop in rows]
+
+
+def row_of_stop(
+    epoch: np.ndarray, test_accuracy: np.ndarray, record: int | None, spent: int | None, reason: str = ""
+) -> dict[str, float | str]:
+    """The columns of `stops`, from record to reason, for a run that stops there.
+
+    Args:
+        epoch, test_accuracy: at each record of the run, shape (n,).
+        record, spent: counted from 1; None where none can be chosen.
+        reason: why not.
+    """
+    best = oracle(test_accuracy)
+    return {
+        "record": record or math.nan,
+        "epoch": _at(epoch, record),
+        "spent": spent or math.nan,
+        "spent_epochs": _at(epoch, spent),
+        "test_accuracy": _at(test_accuracy, record),
+        "oracle_accuracy": _at(test_accuracy, best),
+        "gap": gap(test_accuracy, record),
+        "epochs_late": _at(epoch, record) - _at(epoch, best),
+        "reason": reason,
+    }
+
+
+def oracle(test_accuracy: np.ndarray) -> int:
+    """The first record of highest test accuracy, counted from 1; a record without a value, NaN, is none."""
+    return int(np.argmax(np.nan_to_num(test_accuracy, nan=-1))) + 1
+
+
+def gap(test_accuracy: np.ndarray, record: int | None) -> float:
+    """Percentage points of test accuracy at a record, counted from 1, below the oracle; NaN without a record."""
+    return 100 * (_at(test_accuracy, oracle(test_accuracy)) - _at(test_accuracy, record))
+
+
+def _at(values: np.ndarray, record: int | None) -> float:
+    return values[record - 1] if record else math.nan

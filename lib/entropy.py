@@ -17,7 +17,7 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.stats import t as student
 from threadpoolctl import threadpool_limits
 
-from lib.checks import ParameterError
+from .checks import check_at_least
 
 CONFIDENCE = 0.99
 """Probability with which the sampling part of an estimate's error holds."""
@@ -108,10 +108,8 @@ def approximate_von_neumann_entropy(graph, probes: int = 16, steps: int = 30, se
         ParameterError: for too few probes or steps.
         ValueError: as for `von_neumann_entropy`.
     """
-    if probes < 2:
-        raise ParameterError(f"probes={probes}: must be an integer of at least 2")
-    if steps < 1:
-        raise ParameterError(f"steps={steps}: must be an integer of at least 1")
+    check_at_least(2, probes=probes)
+    check_at_least(1, steps=steps)
     weights = _weights(graph)
     if weights.shape[0] == 1:
         return Estimate(0.0, 0.0)
@@ -121,8 +119,8 @@ def approximate_von_neumann_entropy(graph, probes: int = 16, steps: int = 30, se
     n = len(degrees)
     signs = np.random.default_rng(seed).integers(0, 2, (n, probes)) * 2.0 - 1
     share = degrees[:, None] / trace
-    krylov = _lanczos(lambda v: share * v - (weights @ v) / trace, signs, steps, share.max())
-    values = n * np.array([_quadrature(diagonal, off) for diagonal, off in zip(*krylov, strict=True)])
+    diagonals, offs = _lanczos(lambda v: share * v - (weights @ v) / trace, signs, steps, share.max())
+    values = n * np.array([_quadrature(*tridiagonal) for tridiagonal in zip(diagonals.T, offs.T, strict=True)])
     largest = 2 * share.max()  # Gershgorin: a row's absolute sum is twice its diagonal
     quadrature = n * largest / (2 * steps * (2 * steps - 1))
     sampling = student.ppf((1 + CONFIDENCE) / 2, probes - 1) * values.std(ddof=1) / np.sqrt(probes)
@@ -166,15 +164,12 @@ def _f(x: np.ndarray) -> np.ndarray:
 def _weights(graph) -> sparse.csr_array:
     """The symmetric matrix of weights of a checked graph, without loops."""
     if hasattr(graph, "is_directed"):
-        if graph.is_directed():
-            raise ValueError("graph: must be undirected")
+        if graph.is_directed() or len(graph) == 0:
+            raise ValueError("graph: must be undirected, and must have a node")
         from networkx import to_scipy_sparse_array
 
-        if len(graph) == 0:
-            raise ValueError("graph: must have a node")
-        matrix = to_scipy_sparse_array(graph, dtype=np.float64, format="csr")
-    else:
-        matrix = sparse.csr_array(graph, dtype=np.float64)
+        graph = to_scipy_sparse_array(graph)
+    matrix = sparse.csr_array(graph, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
         raise ValueError(f"graph: must be a square matrix of weights with a node at least, not {matrix.shape}")
     if not np.isfinite(matrix.data).all() or (matrix.data < 0).any():
@@ -196,10 +191,11 @@ def _degrees(weights: sparse.csr_array) -> tuple[np.ndarray, float]:
     return degrees, float(degrees.sum())
 
 
-def _lanczos(product, start: np.ndarray, steps: int, scale: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Diagonals and off-diagonals of the tridiagonal matrix of each starting vector.
+def _lanczos(product, start: np.ndarray, steps: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """The tridiagonal matrix of each starting vector: diagonals (steps, probes), off-diagonals (steps - 1, probes).
 
-    A vector whose Krylov space is exhausted ends early, and is exact from there.
+    A vector whose Krylov space is exhausted goes on as 0, which splits its matrix: the block before is exact, and the
+    zeros behind it have no part in the quadrature.
 
     Args:
         product: multiplies a symmetric matrix with vectors, the columns of an array.
@@ -207,26 +203,16 @@ def _lanczos(product, start: np.ndarray, steps: int, scale: float) -> tuple[list
         steps: of the iteration.
         scale: of the matrix's entries, which tells what is rounding.
     """
-    count = start.shape[1]
     current, previous = start / np.linalg.norm(start, axis=0), np.zeros_like(start)
-    beta = np.zeros(count)
-    diagonals: list[list[float]] = [[] for _ in range(count)]
-    offs: list[list[float]] = [[] for _ in range(count)]
-    alive = np.ones(count, dtype=bool)
-    for _ in range(steps):
-        following = product(current) - beta * previous
-        alpha = np.einsum("ij,ij->j", following, current)
-        following -= alpha * current
-        for i in np.flatnonzero(alive):
-            if diagonals[i]:
-                offs[i].append(beta[i])
-            diagonals[i].append(alpha[i])
-        beta = np.linalg.norm(following, axis=0)
-        alive &= beta > 1e-12 * scale
-        if not alive.any():
-            break
-        previous, current = current, following / np.where(alive, beta, np.inf)
-    return [np.array(values) for values in diagonals], [np.array(values) for values in offs]
+    diagonal, off = np.zeros((steps, start.shape[1])), np.zeros((steps, start.shape[1]))
+    for step in range(steps):
+        following = product(current) - off[step - 1] * previous  # both 0 in the first step
+        diagonal[step] = np.einsum("ij,ij->j", following, current)
+        following -= diagonal[step] * current
+        norm = np.linalg.norm(following, axis=0)
+        off[step] = np.where(norm > 1e-12 * scale, norm, 0)
+        previous, current = current, following / np.where(off[step], off[step], np.inf)
+    return diagonal, off[:-1]
 
 
 def _quadrature(diagonal: np.ndarray, off: np.ndarray) -> float:

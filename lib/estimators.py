@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.special import digamma
 
-from lib.histograms import entropy_bits, histograms
+from .histograms import histograms
 
 GRID = 512
 """Bins over a neuron's range on which kernel densities are evaluated."""
@@ -82,9 +82,14 @@ def kernel(z: torch.Tensor, y: torch.Tensor, num_classes: int, share: torch.Tens
         density = torch.fft.irfft(torch.fft.rfft(padded) * response, n=2 * GRID).clamp(min=0)
         density /= density.sum(dim=-1, keepdim=True)  # a narrow kernel ripples below 0
         mixture = torch.tensordot(share[present], density, dims=1)
-        divergence = entropy_bits(mixture) - torch.tensordot(share[present], entropy_bits(density), dims=1)
+        divergence = _entropy(mixture) - torch.tensordot(share[present], _entropy(density), dims=1)
         bits.append(torch.where(width > 0, divergence, 0.0))
     return torch.cat(bits).clamp(min=0)
+
+
+def _entropy(p: torch.Tensor) -> torch.Tensor:
+    """Entropy of probabilities along the last dimension, in bits."""
+    return -torch.special.xlogy(p, p).sum(dim=-1) / math.log(2)
 
 
 def neighbours(z: torch.Tensor, y: torch.Tensor, num_classes: int, share: torch.Tensor) -> torch.Tensor:

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from lib.arrays import like, to_tensor
-from lib.checks import ParameterError
+from .arrays import like, to_tensor
+from .checks import ParameterError
 
 
 class Firing(NamedTuple):

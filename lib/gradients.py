@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.func import grad, vmap
+from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from lib.checks import ParameterError
-from lib.functional import functional
+from .checks import ParameterError
+from .layers import evaluating
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 _ROUNDING = 1e-12  # variance, as a share of the squared mean, that float32 makes of equal gradients
@@ -38,13 +38,12 @@ def gradient_disparity(
     Raises:
         ParameterError: for an empty batch, or another number of labels than inputs.
     """
-    with functional(model) as (weights, network):
-        gradients = []
-        for x, labels in (first, second):
-            _check(x, labels, 1)
-            gradients.append(grad(lambda w, x=x, y=labels: loss(network(w, x), y))(weights))
-        squares = sum((gradients[0][name] - gradients[1][name]).square().sum() for name in weights)
-    return squares.sqrt().item()
+    for batch in (first, second):
+        _check(*batch, 1)
+    weights, gradient = _by_weights(model, loss)
+    with evaluating(model):
+        one, other = gradient(weights, *first), gradient(weights, *second)
+    return sum((one[name] - other[name]).square().sum() for name in weights).sqrt().item()
 
 
 def evidence_criterion(
@@ -70,13 +69,13 @@ def evidence_criterion(
         ValueError: where the gradient of no weight varies.
     """
     _check(x, labels, 2)
-    with functional(model) as (weights, network):
-        one = grad(lambda w, x, y: loss(network(w, x[None]), y[None]))
-        many = vmap(one, in_dims=(None, 0, 0), randomness="different")
-        count, means, squares = 0, {}, {}
+    weights, gradient = _by_weights(model, loss)
+    many = vmap(lambda x, y: gradient(weights, x[None], y[None]), randomness="different")
+    count, means, squares = 0, {}, {}
+    with evaluating(model):
         # Chan's update of mean and sum of squared deviations, chunk by chunk.
         for batch, targets in zip(x.split(chunk), labels.to(x.device).split(chunk), strict=True):
-            for name, gradients in many(weights, batch, targets).items():
+            for name, gradients in many(batch, targets).items():
                 mean = gradients.mean(dim=0)
                 deviation = (gradients - mean).square().sum(dim=0)
                 if count:
@@ -94,6 +93,12 @@ def evidence_criterion(
     if not varying:
         raise ValueError("the gradient of no weight varies between samples")
     return 1 - count / varying * ratio
+
+
+def _by_weights(model: nn.Module, loss: Loss):
+    """The trainable weights by name, and the loss's gradient by them as a function of weights, inputs and labels."""
+    weights = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+    return weights, grad(lambda w, x, labels: loss(functional_call(model, w, (x,)), labels))
 
 
 def _check(x: torch.Tensor, labels: torch.Tensor, least: int) -> None:

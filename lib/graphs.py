@@ -5,20 +5,17 @@ the next layer with weight |w_ij m_i|, where m_i is the mean activation of neuro
 convolutions |w_ij| is summed over the kernel and m_i is a mean over positions too.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import nn
 
-from lib.checks import ParameterError
-from lib.layers import check_layer, evaluating
-
-_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+from .checks import ParameterError
+from .layers import WEIGHTED, averaged, check_layer, evaluating
 
 
 @dataclass(frozen=True)
@@ -99,18 +96,26 @@ def activation_graphs(
         raise ParameterError(f"labels of {len(labels)} samples: must be one an input, in [0, {num_classes - 1}]")
     for name in layers or ():
         check_layer(model, name)
-        if not isinstance(model.get_submodule(name), _WEIGHTED):
+        if not isinstance(model.get_submodule(name), WEIGHTED):
             raise ParameterError(f"layers={name!r}: must be a linear or convolutional layer")
     sums: dict[str, torch.Tensor] = {}
     shared: dict[str, str] = {}
-    with evaluating(model), _inputs(model, layers) as inputs:
+    inputs: dict[str, torch.Tensor] = {}  # what each layer reads, in the order in which a pass reaches them
+
+    def keep(_module, arguments, name: str) -> None:
+        inputs[name] = arguments[0]
+
+    with evaluating(model), ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if isinstance(module, WEIGHTED) and (layers is None or name in layers):
+                hooks.enter_context(module.register_forward_pre_hook(partial(keep, name=name)))
         for batch, classes in zip(x.split(batch_size), labels.to(x.device).split(batch_size), strict=True):
             inputs.clear()
             model(batch)
             first_with: dict[int, str] = {}
             for name, activation in inputs.items():
                 shared[name] = first_with.setdefault(id(activation), name)
-                means = _by_neuron(activation, model.get_submodule(name)).double()
+                means = averaged(activation, isinstance(model.get_submodule(name), nn.Linear)).double()
                 total = sums.setdefault(name, means.new_zeros(num_classes, means.shape[1]))
                 total.index_add_(0, classes.long(), means)
     counts = torch.bincount(labels.long().cpu(), minlength=num_classes).double()
@@ -120,15 +125,10 @@ def activation_graphs(
 
 def _assembled(model: nn.Module, means: dict[str, np.ndarray], shared: dict[str, str]) -> ActivationGraphs:
     nodes: list[tuple[str, int]] = []
-    starts: dict[str, int] = {}
-    total = 0
 
     def add(name: str, count: int) -> int:
-        nonlocal total
         nodes.append((name, count))
-        starts[name] = total
-        total += count
-        return starts[name]
+        return sum(count for _, count in nodes[:-1])
 
     sources: dict[str, tuple[int, int]] = {}  # first node that a layer reads, and inputs a node
     rows, columns, weights = [], [], []
@@ -163,30 +163,3 @@ def _strength(module: nn.Module) -> np.ndarray:
     if isinstance(module, nn.Linear):
         return weight.numpy()
     return torch.block_diag(*weight.flatten(2).sum(dim=2).chunk(module.groups)).numpy()
-
-
-def _by_neuron(activation: torch.Tensor, module: nn.Module) -> torch.Tensor:
-    """Activations as (n, neurons): the mean over the positions of maps, or over tokens."""
-    if isinstance(module, nn.Linear):
-        return activation.flatten(1, -2).mean(dim=1) if activation.ndim > 2 else activation
-    return activation.flatten(2).mean(dim=2)
-
-
-@contextmanager
-def _inputs(model: nn.Module, layers: list[str] | None) -> Iterator[dict[str, torch.Tensor]]:
-    """What each layer reads in a forward pass, by its name, in the order in which the pass reaches them."""
-    read: dict[str, torch.Tensor] = {}
-
-    def keep(name: str, value: torch.Tensor) -> None:
-        read[name] = value
-
-    hooks = [
-        module.register_forward_pre_hook(lambda _module, arguments, name=name: keep(name, arguments[0]))
-        for name, module in model.named_modules()
-        if isinstance(module, _WEIGHTED) and (layers is None or name in layers)
-    ]
-    try:
-        yield read
-    finally:
-        for hook in hooks:
-            hook.remove()

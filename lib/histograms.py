@@ -5,6 +5,7 @@ CPUs compiled by numba, on other devices as one `bincount`.
 """
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -19,25 +20,14 @@ _SMALL = 2_000_000  # values below which starting threads costs more than they s
 def ranges(z: torch.Tensor, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Minimum and maximum of every neuron over some rows, float64. Raises ValueError for values that are not finite."""
     if z.device.type == "cpu":
-        rows = torch.arange(len(z)) if rows is None else rows
-        low, high = _finite_ranges(z.contiguous().numpy(), rows.numpy())
-        return torch.from_numpy(low).double(), torch.from_numpy(high).double()
-    z = z if rows is None else z[rows]
-    low, high = z.amin(dim=0), z.amax(dim=0)
-    _check_finite(bool(torch.isfinite(high - low).all()))
-    return low.double(), high.double()
-
-
-def _finite_ranges(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    low, high = _ranges(values, rows)
-    with np.errstate(over="ignore", invalid="ignore"):
-        _check_finite(bool(np.isfinite(high - low).all()))
-    return low, high
-
-
-def _check_finite(finite: bool) -> None:
-    if not finite:
+        counted = np.arange(len(z)) if rows is None else rows.numpy()
+        low, high = map(torch.from_numpy, _ranges(z.contiguous().numpy(), counted))
+    else:
+        z = z if rows is None else z[rows]
+        low, high = z.amin(dim=0), z.amax(dim=0)
+    if not torch.isfinite(high - low).all():
         raise ValueError("pre_activations: must be finite, and so must their range; got NaN or infinity")
+    return low.double(), high.double()
 
 
 # Of the ways to write it NumPy's functions are the one that the compiler vectorises; they also keep NaN.
@@ -59,14 +49,11 @@ def histogram_divergence(z: torch.Tensor, y: torch.Tensor, num_classes: int, bin
     Arguments and errors as for `histograms`, and `weights`, "uniform" over the classes present or "frequency". On CPUs
     the counts of a block of neurons are used while they are in the cache, and are never there for all neurons.
     """
+    low, high = ranges(z, (y >= 0).nonzero()[:, 0])
     if z.device.type != "cpu":
-        return divergence(histograms(z, y, num_classes, bins), weights)
-    values, rows, starts = z.contiguous().numpy(), *_by_class(y.numpy(), num_classes)
-    low, high = _finite_ranges(values, np.flatnonzero(y.numpy() >= 0))
-    totals = np.diff(starts).astype(np.float64)
-    share, c_log_c = class_weights(totals, weights), _x_log2_x(np.arange(totals.max() + 1))
-    arguments = (rows, starts, low, _scale(low, high, bins), bins, totals, share, c_log_c)
-    return torch.from_numpy(np.concatenate(_in_blocks(_divergence_of_block, values, *arguments)))
+        return divergence(count(z, y, low, high, num_classes, bins), weights)
+    bits = _by_block(z, y, low, high, num_classes, bins, lambda counts: _bits(counts, weights))
+    return torch.from_numpy(np.concatenate(bits))
 
 
 def histograms(z: torch.Tensor, y: torch.Tensor, num_classes: int, bins: int) -> torch.Tensor:
@@ -89,24 +76,38 @@ def histograms(z: torch.Tensor, y: torch.Tensor, num_classes: int, bins: int) ->
 
 def count(z, y, low, high, num_classes: int, bins: int) -> torch.Tensor:
     """As `histograms`, in bins between low and high, float64 of shape (neurons,), between which all values must lie."""
-    low, high = low.to(z.dtype), high.to(z.dtype)
     if z.device.type != "cpu":
-        return _count_on_device(z, y, low, _scale(low, high, bins), num_classes, bins)
-    values, rows, starts = z.contiguous().numpy(), *_by_class(y.numpy(), num_classes)
-    low, high = low.numpy(), high.numpy()
-    blocks = _in_blocks(_count_block, values, rows, starts, low, _scale(low, high, bins), bins)
+        return _count_on_device(z, y, low.to(z.dtype), _scale(low, high, bins, z.dtype), num_classes, bins)
+    blocks = _by_block(z, y, low, high, num_classes, bins, lambda counts: counts)
     return torch.from_numpy(np.concatenate(blocks, axis=1))
 
 
-def _scale(low, high, bins: int):
-    """Bins a unit, arrays or tensors, in the precision of the values: that of double would take twice the time.
+def _scale(low: torch.Tensor, high: torch.Tensor, bins: int, dtype: torch.dtype) -> torch.Tensor:
+    """Bins a unit, in the precision of the values: that of double would take twice the time.
 
     A width so small that bins have none is that of a constant neuron, as is 0: all samples are in the first bin.
     """
-    with np.errstate(divide="ignore", over="ignore"):
-        scale = bins * (1 / (high - low))  # what torch makes of bins / (high - low); NumPy rounds that otherwise
-    scale[~(abs(scale) < math.inf)] = 0
-    return scale
+    scale = bins / (high.to(dtype) - low.to(dtype))
+    return torch.where(scale.isfinite(), scale, 0)
+
+
+def _by_block(z, y, low, high, num_classes: int, bins: int, use: Callable[[np.ndarray], np.ndarray]) -> list:
+    """What is made of the counts of block after block of neurons, shape (K, neurons of the block, bins); on CPUs."""
+    values, labels, neurons = z.contiguous().numpy(), y.numpy(), z.shape[1]
+    in_class = np.bincount(labels + 1, minlength=num_classes + 1)  # those that do not count come first
+    short = labels.astype(np.min_scalar_type(-num_classes))  # NumPy sorts short integers by radix, many times faster
+    rows, starts = np.argsort(short, kind="stable"), np.cumsum(in_class)
+    low, scale = low.to(z.dtype).numpy(), _scale(low, high, bins, z.dtype).numpy()
+
+    def of_block(first: int) -> np.ndarray:
+        last = min(first + _BLOCK, neurons)
+        return use(_count_block(values, rows, starts, low, scale, bins, first, last))
+
+    firsts = range(0, neurons, _BLOCK)
+    if values.size < _SMALL:
+        return [of_block(first) for first in firsts]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(of_block, firsts))
 
 
 def class_weights(totals, weights: str):
@@ -117,16 +118,14 @@ def class_weights(totals, weights: str):
 
 def divergence(counts: torch.Tensor, weights: str) -> torch.Tensor:
     """Divergence from the counts of `histograms`, shape (K, neurons, bins): bits, float64, shape (neurons,)."""
-    totals = counts[:, 0].sum(dim=1).double()
-    share = class_weights(totals, weights)
+    return torch.from_numpy(_bits(counts.cpu().numpy(), weights)).to(counts.device)
+
+
+def _bits(counts: np.ndarray, weights: str) -> np.ndarray:
+    totals = counts[:, 0].sum(axis=1).astype(np.float64)
     # A class entropy is log2 n - sum_b c_b log2 c_b / n: a table of integers' logarithms spares most logarithms.
-    c_log_c = _x_log2_x(torch.arange(int(totals.max()) + 1, dtype=torch.float64, device=counts.device))
-    if counts.device.type == "cpu":
-        return torch.from_numpy(_divergence(counts.numpy(), totals.numpy(), share.numpy(), c_log_c.numpy()))
-    counts, share, totals = counts[totals > 0], share[totals > 0], totals[totals > 0]
-    mixture = torch.tensordot(share / totals, counts.double(), dims=1)
-    class_entropies = totals.log2()[:, None] - c_log_c[counts].sum(dim=-1) / totals[:, None]
-    return (entropy_bits(mixture) - share @ class_entropies).clamp(min=0)
+    numbers = np.arange(totals.max() + 1)
+    return _divergence(counts, totals, class_weights(totals, weights), xlogy(numbers, numbers) / math.log(2))
 
 
 @numba.njit(nogil=True, cache=True)
@@ -151,42 +150,6 @@ def _divergence(counts, totals, share, c_log_c):
     return bits
 
 
-def entropy_bits(p: torch.Tensor) -> torch.Tensor:
-    """Entropy of probabilities along the last dimension, in bits."""
-    return -_x_log2_x(p).sum(dim=-1)
-
-
-def _x_log2_x(x):
-    """x log2 x of an array or tensor, 0 at 0."""
-    return (torch.special.xlogy if isinstance(x, torch.Tensor) else xlogy)(x, x) / math.log(2)
-
-
-def _in_blocks(compiled, values: np.ndarray, *arguments) -> list[np.ndarray]:
-    """What a compiled function gives on block after block of neurons, which are its last two arguments."""
-    neurons = values.shape[1]
-    blocks = [(first, min(first + _BLOCK, neurons)) for first in range(0, neurons, _BLOCK)]
-    if values.size < _SMALL:
-        return [compiled(values, *arguments, *block) for block in blocks]
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return list(pool.map(lambda block: compiled(values, *arguments, *block), blocks))
-
-
-@numba.njit(nogil=True, cache=True)
-def _by_class(y, num_classes):
-    """The rows of class 0, then those of class 1 and so on, and where each class starts."""
-    starts = np.zeros(num_classes + 1, dtype=np.int64)
-    for label in y:
-        if label >= 0:
-            starts[label + 1] += 1
-    starts = np.cumsum(starts)
-    following, rows = starts.copy(), np.empty(starts[-1], dtype=np.int64)
-    for i in range(len(y)):
-        if y[i] >= 0:
-            rows[following[y[i]]] = i
-            following[y[i]] += 1
-    return rows, starts
-
-
 # Index and count go in two loops because the compiler vectorises the first only where it stands alone.
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _count_block(z, rows, starts, low, scale, bins, first, last):
@@ -205,11 +168,6 @@ def _count_block(z, rows, starts, low, scale, bins, first, last):
             for j in range(neurons):
                 counter[cells[j]] += np.int32(1)
     return counts.reshape(classes, neurons, bins)
-
-
-@numba.njit(nogil=True, cache=True)
-def _divergence_of_block(z, rows, starts, low, scale, bins, totals, share, c_log_c, first, last):
-    return _divergence(_count_block(z, rows, starts, low, scale, bins, first, last), totals, share, c_log_c)
 
 
 def _count_on_device(z, y, low, scale, num_classes, bins):

@@ -1,17 +1,19 @@
 """Pre-activations of any network, taken by forward hooks: the network needs no change."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import nn
 
-from lib.checks import ParameterError, check_choice
+from .checks import ParameterError, check_choice
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_WEIGHTED = (nn.Linear, *_CONVOLUTIONS)
 _NEURONS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention)
 _KNOWN = (*_NEURONS_LAST, *_CONVOLUTIONS, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm)
+WEIGHTED = (nn.Linear, *_CONVOLUTIONS)
+"""The linear and convolutional modules."""
 
 
 def hidden_layers(model: nn.Module, x: torch.Tensor) -> list[str]:
@@ -30,17 +32,11 @@ def hidden_layers(model: nn.Module, x: torch.Tensor) -> list[str]:
         ParameterError: if the network has no hidden layer.
     """
     reached: list[str] = []
-    hooks = [
-        module.register_forward_hook(lambda *_, name=name: reached.append(name))
-        for name, module in model.named_modules()
-        if isinstance(module, _WEIGHTED)
-    ]
-    try:
-        with evaluating(model):
-            model(x[:1])
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, evaluating(model):
+        for name, module in model.named_modules():
+            if isinstance(module, WEIGHTED):
+                hooks.enter_context(module.register_forward_hook(lambda *_, name=name: reached.append(name)))
+        model(x[:1])
     names = list(dict.fromkeys(reached))
     if len(names) < 2:
         raise ParameterError(f"network of {type(model).__name__}: must have a hidden linear or convolutional layer")
@@ -54,7 +50,10 @@ def last_hidden_layer(model: nn.Module, x: torch.Tensor) -> str:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run what is inside in evaluation mode and without gradients; the model's mode comes back afterwards."""
+    """Run what is inside in evaluation mode and without gradients; the model's mode comes back afterwards.
+
+    Only `torch.func.grad` inside still gives gradients, of what it is asked for alone.
+    """
     was_training = model.training
     model.eval()
     try:
@@ -78,29 +77,22 @@ def captured(model: nn.Module, *layers: str, only_training: bool = False) -> Ite
     With `only_training` passes in evaluation mode leave no trace. Raises ParameterError for a name that is no module,
     or an output that is no tensor.
     """
-    for layer in layers:
-        check_layer(model, layer)
     outputs: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
 
-    def keep(layer: str, neurons_last: bool, training: bool, output) -> None:
-        if only_training and not training:
+    def keep(module, _inputs, output, layer: str, neurons_last: bool) -> None:
+        if only_training and not module.training:
             return
         first = output[0] if isinstance(output, tuple | list) else output
         if not isinstance(first, torch.Tensor):
             raise ParameterError(f"layer={layer!r}: must give a tensor, not {type(first).__name__}")
-        outputs[layer].append(_averaged(first.detach(), neurons_last))
+        outputs[layer].append(averaged(first.detach(), neurons_last))
 
-    hooks = [
-        model.get_submodule(layer).register_forward_hook(
-            lambda module, _inputs, output, layer=layer, last=last: keep(layer, last, module.training, output)
-        )
-        for layer, last in [(layer, _neurons_last(model, layer)) for layer in layers]
-    ]
-    try:
+    with ExitStack() as hooks:
+        for layer in layers:
+            check_layer(model, layer)
+            hook = partial(keep, layer=layer, neurons_last=_neurons_last(model, layer))
+            hooks.enter_context(model.get_submodule(layer).register_forward_hook(hook))
         yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _neurons_last(model: nn.Module, layer: str) -> bool:
@@ -114,15 +106,16 @@ def _neurons_last(model: nn.Module, layer: str) -> bool:
     return isinstance(next(known, None), _NEURONS_LAST)
 
 
-def _averaged(output: torch.Tensor, neurons_last: bool) -> torch.Tensor:
-    """The mean over positions, in single precision at least: half of it would merge neighbouring values.
+def averaged(values: torch.Tensor, neurons_last: bool) -> torch.Tensor:
+    """The mean over positions, shape (n, neurons), of maps (n, neurons, ...) or tokens (n, ..., neurons).
 
-    Never the output itself, which the network may yet change in place.
+    In single precision at least: half of it would merge neighbouring values. Never the values themselves, which the
+    network may yet change in place.
     """
-    values = output if output.dtype == torch.float64 else output.float()
-    if values.ndim <= 2:
-        return values.clone() if values.data_ptr() == output.data_ptr() else values
-    return values.flatten(1, -2).mean(dim=1) if neurons_last else values.flatten(2).mean(dim=2)
+    kept = values if values.dtype == torch.float64 else values.float()
+    if kept.ndim <= 2:
+        return kept.clone() if kept.data_ptr() == values.data_ptr() else kept
+    return kept.flatten(1, -2).mean(dim=1) if neurons_last else kept.flatten(2).mean(dim=2)
 
 
 def pre_activations(

@@ -1,21 +1,22 @@
 """Networks of the study. Any other `nn.Module` works as well, see `register`."""
 
+import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
 
-from lib.catalogue import NETWORKS, Network
-from lib.checks import ParameterError
-from lib.parameters import Experiment
-from lib.resnets import PreActResNet, torchvision_resnet
+from .catalogue import NETWORKS, Network
+from .checks import ParameterError
+from .parameters import Experiment
+from .resnets import PreActResNet, torchvision_resnet
 
 
 def mlp(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
     """Two hidden layers of 512 rectified units."""
-    inputs = torch.Size(sample_shape).numel()
     hidden: list[nn.Module] = []
-    for width_in in (inputs, 512):
+    for width_in in (math.prod(sample_shape), 512):
         hidden += [nn.Linear(width_in, 512), nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(512, num_classes))
 
@@ -63,7 +64,7 @@ def lenet(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0)
 
 def vit(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
     """ViT-Tiny (Touvron et al., ICML 2021): 12 blocks of width 192, 3 heads; torchvision's, on 8x8 patches an image."""
-    from lib.torchvision_operators import declare
+    from .torchvision_operators import declare
 
     declare()
     from torchvision.models import VisionTransformer
@@ -91,25 +92,17 @@ def vit(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -
 
 def news_mlp(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
     """The NEWS network of Yu et al. (ICML 2019) behind its embedding: 1200 and 300 units, batch norm, softsign."""
-    inputs = torch.Size(sample_shape).numel()
     hidden: list[nn.Module] = []
-    for width_in, width in ((inputs, 1200), (1200, 300)):
+    for width_in, width in ((math.prod(sample_shape), 1200), (1200, 300)):
         hidden += [nn.Linear(width_in, width), nn.BatchNorm1d(width), nn.Softsign(), nn.Dropout(dropout)]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(300, num_classes))
 
 
-def _preact(*blocks: int) -> Callable[..., nn.Module]:
-    return lambda sample_shape, num_classes, dropout=0.0: PreActResNet(blocks, sample_shape[0], num_classes, dropout)
-
-
-def _resnet(depth: int) -> Callable[..., nn.Module]:
-    return lambda sample_shape, num_classes, dropout=0.0: torchvision_resnet(
-        depth, sample_shape[0], num_classes, dropout
-    )
-
-
-preact_resnet9, preact_resnet18, preact_resnet34 = _preact(1, 1, 1, 1), _preact(2, 2, 2, 2), _preact(3, 4, 6, 3)
-resnet18, resnet50 = _resnet(18), _resnet(50)
+preact_resnet9 = partial(PreActResNet, (1, 1, 1, 1))
+preact_resnet18 = partial(PreActResNet, (2, 2, 2, 2))
+preact_resnet34 = partial(PreActResNet, (3, 4, 6, 3))
+resnet18 = partial(torchvision_resnet, 18)
+resnet50 = partial(torchvision_resnet, 50)
 
 
 def register(name: str, builder: Callable[..., nn.Module]) -> None:

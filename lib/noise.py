@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from scipy.stats import truncnorm
 
-from lib.arrays import like, to_numpy
-from lib.catalogue import NOISES
-from lib.checks import ParameterError, check_choice
-from lib.seeds import stream
+from .arrays import like, to_numpy
+from .catalogue import NOISES
+from .checks import ParameterError, check_at_least, check_choice
+from .seeds import stream
 
 RATE_DEVIATION = 0.1
 """Standard deviation of the rate of single samples in instance-dependent noise."""
@@ -126,18 +126,13 @@ def instance(labels, inputs, rate: float, num_classes: int, seed: int) -> Noisy:
         low, high = (0 - rate) / RATE_DEVIATION, (1 - rate) / RATE_DEVIATION
         own_rates = truncnorm.rvs(low, high, rate, RATE_DEVIATION, size=len(true), random_state=rng)
         flipped = np.flatnonzero(rng.random(len(true)) < own_rates)
-        draws = rng.random(len(true))
+        draws, features = rng.random(len(true)), inputs[:1].flatten(1).shape[1]
         for label in range(num_classes):
-            of_class = flipped[true[flipped] == label]
-            weights = None
-            for start in range(0, len(of_class), _ROWS):
-                rows = of_class[start : start + _ROWS]
-                x = inputs[torch.from_numpy(rows)].flatten(1)
-                if weights is None:
-                    shape = (x.shape[1], num_classes)
-                    drawn = stream(seed, "noise", label).standard_normal(shape, dtype=np.float32)
-                    weights = torch.from_numpy(drawn).to(x.device)
-                logits = (x.float() @ weights).double()
+            drawn = stream(seed, "noise", label).standard_normal((features, num_classes), dtype=np.float32)
+            weights = torch.from_numpy(drawn)
+            for rows in torch.from_numpy(flipped[true[flipped] == label]).split(_ROWS):
+                x = inputs[rows].flatten(1).double()  # so that the draw is the same on every processor
+                logits = x @ weights.to(x)
                 logits[:, label] = -torch.inf
                 noisy[rows] = _draw(logits.softmax(dim=1).cpu().numpy(), draws[rows])
     return compare(like(noisy, labels), labels)
@@ -191,8 +186,7 @@ def _other_class(labels: np.ndarray, num_classes: int, rng: np.random.Generator)
 
 def _checked(labels, num_classes: int) -> np.ndarray:
     array = to_numpy(labels)
-    if num_classes < 2:
-        raise ParameterError(f"num_classes={num_classes}: must be an integer of at least 2")
+    check_at_least(2, num_classes=num_classes)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ParameterError(f"labels of shape {array.shape} and type {array.dtype}: must be (n,) integers")
     if len(array) and not (array.min() >= 0 and array.max() < num_classes):

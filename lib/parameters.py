@@ -92,6 +92,16 @@ class Experiment:
     data_folder: str = _place("data", "where data is found, downloaded to and cached; relative to the project root")
     runs_folder: str = _place("runs", "where run folders are written; relative to the project root")
     image_size: int = _row(0, "pixels that a folder's images are scaled and cropped to; 0: as they are", _AT_LEAST_0)
+    layout: str = _row(
+        "auto",
+        "axes of your own samples; auto: what alone fits, see `lib.data.layout`",
+        choices=("auto", "channels_last", "channels_first", "features"),
+    )
+    scaling: str = _row(
+        "auto",
+        "of your own data by training mean and deviation; auto: images, and features far from unit scale",
+        choices=("auto", "standardise", "none"),
+    )
     train_samples: int = _row(0, "number of samples drawn from the dataset's; 0: all of them", _AT_LEAST_0)
     test_samples: int = _row(0, "likewise of the test set", _AT_LEAST_0)
     glove_file: str = _row("", "text file with the word vectors of NEWS; empty: computed from the corpus", path=True)
@@ -186,6 +196,11 @@ class Experiment:
             raise ParameterError("criteria: must name cnd where cnd_layer or cnd_stored_layers name layers")
         if self.image_size and (not self.own_data or self.dataset.endswith(".npz")):
             raise ParameterError(f"image_size={self.image_size}: must be 0 where dataset is no folder of images")
+        for name in ("layout", "scaling"):
+            if getattr(self, name) != "auto" and not self.own_data:
+                raise ParameterError(
+                    f"{name}={getattr(self, name)!r}: must be auto where dataset is no path of your own data"
+                )
         if not self.own_data and not DATASETS[self.dataset].of_images:
             if self.augmentation != "none":
                 raise ParameterError(f"augmentation={self.augmentation!r}: must be none where dataset={self.dataset!r}")

@@ -1,12 +1,11 @@
 """Signals read off predictions from record to record: changes, forgetting events, area under the margin."""
 
-from collections import deque
 from typing import Any
 
 import torch
 
-from lib.arrays import to_tensor
-from lib.checks import ParameterError
+from .arrays import to_tensor
+from .checks import check_at_least
 
 
 def changes(previous, current) -> float:
@@ -35,7 +34,19 @@ def _check_alike(before: torch.Tensor, now: torch.Tensor) -> None:
         )
 
 
-class PredictionChanges:
+class _Looking:
+    """What looks back at earlier records: all its attributes are what a checkpoint must keep."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it keeps, for a checkpoint."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        vars(self).update(state)
+
+
+class PredictionChanges(_Looking):
     """Share of samples whose predicted class was not the same at all of the last records.
 
     Args:
@@ -45,9 +56,9 @@ class PredictionChanges:
     """
 
     def __init__(self, over: int = 1):
-        if over < 1:
-            raise ParameterError(f"over={over}: must be an integer of at least 1")
-        self._last: deque[torch.Tensor] = deque(maxlen=over + 1)
+        check_at_least(1, over=over)
+        self._over = over
+        self._last: list[torch.Tensor] = []
 
     def update(self, predicted) -> float:
         """Take the predicted classes of a record, shape (n,); the share in [0, 1], NaN before there are k + 1 records.
@@ -57,22 +68,14 @@ class PredictionChanges:
         now = to_tensor(predicted)
         if self._last:
             _check_alike(self._last[-1], now)
-        self._last.append(now.clone())
-        if len(self._last) < self._last.maxlen:
+        self._last = [*self._last[-self._over :], now.clone()]
+        if len(self._last) <= self._over:
             return float("nan")
         changed = torch.stack([record != now for record in self._last]).any(dim=0)
         return changed.double().mean().item()
 
-    def state_dict(self) -> dict[str, Any]:
-        """What it keeps, for a checkpoint."""
-        return {"last": list(self._last)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self._last = deque(state["last"], maxlen=self._last.maxlen)
-
-
-class ForgettingEvents:
+class ForgettingEvents(_Looking):
     """Example forgetting (Toneva et al., ICLR 2019): a sample is forgotten where its prediction turns wrong again.
 
     Attributes:
@@ -105,16 +108,8 @@ class ForgettingEvents:
         self._was_right = right
         return forgotten.double().mean().item()
 
-    def state_dict(self) -> dict[str, Any]:
-        """What it keeps, for a checkpoint."""
-        return {"counts": self.counts, "learned": self.learned, "was_right": self._was_right}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self.counts, self.learned, self._was_right = state["counts"], state["learned"], state["was_right"]
-
-
-class AreaUnderMargin:
+class AreaUnderMargin(_Looking):
     """Area under the margin of every sample (Pleiss et al., NeurIPS 2020).
 
     The margin is the logit of the label as given less the largest other logit; the area is its mean over the records.
@@ -144,11 +139,3 @@ class AreaUnderMargin:
         self._sum = margin if self._sum is None else self._sum + margin
         self._records += 1
         return self._sum / self._records
-
-    def state_dict(self) -> dict[str, Any]:
-        """What it keeps, for a checkpoint."""
-        return {"sum": self._sum, "records": self._records}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self._sum, self._records = state["sum"], state["records"]

@@ -35,26 +35,21 @@ class PreActResNet(nn.Module):
 
     Args:
         blocks: number of blocks in each stage.
-        channels: of the images.
+        sample_shape: of the images, (channels, height, width).
         num_classes: K.
         dropout: probability that a feature is dropped before the classifier.
     """
 
-    def __init__(self, blocks: tuple[int, ...], channels: int, num_classes: int, dropout: float = 0.0):
+    def __init__(self, blocks: tuple[int, ...], sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0):
         super().__init__()
-        self.stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-        stages, width_in = [], 64
+        self.stem = nn.Conv2d(sample_shape[0], 64, 3, padding=1, bias=False)
+        self.stages, width = nn.Sequential(), 64
         for stage, count in enumerate(blocks):
-            width = 64 * 2**stage
-            strides = [1 if stage == 0 else 2] + [1] * (count - 1)
-            layers = []
-            for stride in strides:
-                layers.append(PreActBlock(width_in, width, stride))
-                width_in = width
-            stages.append(nn.Sequential(*layers))
-        self.stages = nn.Sequential(*stages)
+            first = PreActBlock(width, 64 << stage, stride=2 if stage else 1)
+            width = 64 << stage
+            self.stages.append(nn.Sequential(first, *(PreActBlock(width, width, 1) for _ in range(count - 1))))
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(width_in, num_classes)
+        self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images of shape (n, channels, h, w) to logits of shape (n, num_classes)."""
@@ -62,20 +57,20 @@ class PreActResNet(nn.Module):
         return self.classifier(self.dropout(features))
 
 
-def torchvision_resnet(depth: int, channels: int, num_classes: int, dropout: float = 0.0) -> nn.Module:
+def torchvision_resnet(depth: int, sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
     """torchvision's ResNet with the CIFAR stem: a 3x3 convolution of stride 1 and no pooling.
 
     Args:
         depth: 18 or 50.
-        channels, num_classes, dropout: as for `PreActResNet`.
+        sample_shape, num_classes, dropout: as for `PreActResNet`.
     """
-    from lib.torchvision_operators import declare
+    from .torchvision_operators import declare
 
     declare()
     from torchvision import models
 
     network = {18: models.resnet18, 50: models.resnet50}[depth](num_classes=num_classes)
-    network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+    network.conv1 = nn.Conv2d(sample_shape[0], 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()
     network.fc = nn.Sequential(nn.Dropout(dropout), network.fc)

@@ -4,7 +4,7 @@ import numbers
 
 import numpy as np
 
-from lib.checks import ParameterError
+from .checks import ParameterError
 
 # The place of a purpose is part of its stream: new ones go to the end.
 _PURPOSES = (

@@ -6,15 +6,14 @@ batch gives the exact gradient of every sample.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import nn
 from torch.func import grad
 from torch.nn.functional import cross_entropy
 
-from lib.checks import ParameterError
-from lib.functional import functional
+from .checks import ParameterError, check_at_least
+from .layers import evaluating
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -84,15 +83,14 @@ def critical_samples(
     """
     if not 0 < radius < float("inf"):
         raise ParameterError(f"radius={radius}: must be a finite number above 0")
-    if steps < 1:
-        raise ParameterError(f"steps={steps}: must be an integer of at least 1")
+    check_at_least(1, steps=steps)
     _check_inputs(x, x)
     stride = step_size or max(2.5 / steps, 0.25) * radius
     generator = torch.Generator().manual_seed(seed)
     starts = (2 * torch.rand(x.shape, generator=generator) - 1).mul_(radius)
-    with functional(model) as (weights, network):
+    with evaluating(model):
         found = [
-            _search(partial(network, weights), batch, start.to(x.device, x.dtype), radius, steps, stride)
+            _search(model, batch, start.to(x.device, x.dtype), radius, steps, stride)
             for batch, start in zip(x.split(batch_size), starts.split(batch_size), strict=True)
         ]
     return torch.cat(found)
@@ -103,11 +101,9 @@ def critical_sample_ratio(model: nn.Module, x: torch.Tensor, radius: float, **op
     return critical_samples(model, x, radius, **options).double().mean().item()
 
 
-def _search(network, x, start, radius: float, steps: int, stride: float) -> torch.Tensor:
-    with torch.no_grad():
-        original = network(x).argmax(dim=1)
+def _search(model, x, shift, radius: float, steps: int, stride: float) -> torch.Tensor:
+    original = model(x).argmax(dim=1)
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    shift = start
     for step in range(steps + 1):
         open_ = (~found).nonzero().squeeze(1)
         if len(open_) == 0:
@@ -115,11 +111,11 @@ def _search(network, x, start, radius: float, steps: int, stride: float) -> torc
         classes = original[open_]
 
         def total(point, classes=classes):
-            logits = network(point)
+            logits = model(point)
             return cross_entropy(logits, classes, reduction="sum"), logits
 
         gradient, logits = grad(total, has_aux=True)(x[open_] + shift[open_])
-        found[open_] = logits.detach().argmax(dim=1) != classes
+        found[open_] = logits.argmax(dim=1) != classes
         if step < steps:
             shift[open_] = (shift[open_] + stride * gradient.sign()).clamp_(-radius, radius)
     return found
@@ -129,9 +125,9 @@ def _gradients(model, x, labels, loss, batch_size):
     """Of each batch, the gradient of every sample's loss by its input."""
     _check_inputs(x, labels)
     labels = labels.to(x.device)
-    with functional(model) as (weights, network):
+    with evaluating(model):
         for batch, targets in zip(x.split(batch_size), labels.split(batch_size), strict=True):
-            yield grad(lambda point, targets=targets: len(point) * loss(network(weights, point), targets))(batch)
+            yield grad(lambda point, targets=targets: len(point) * loss(model(point), targets))(batch)
 
 
 def _check_inputs(x: torch.Tensor, labels: torch.Tensor) -> None:

@@ -1,21 +1,27 @@
 """When to stop: smoothing and selection of a record, on a finished series or online.
 
-Both follow one rule. A signal is smoothed by the trailing mean over `window` records. The chosen record is the first
-extremum that `patience` further records in a row do not improve; an equal value is no improvement. If that never
-happens it is the extremum of the whole run. For a maximum nothing counts before the first rise, so that a signal
-that begins by falling is not stopped at once (a signal that never rises has its extremum where it begins).
+Both follow one rule. A signal is smoothed by the trailing mean over its last `window` values. The chosen record is the
+first extremum that `patience` further records in a row do not improve by more than `min_delta`; an equal value is no
+improvement. If that never happens it is the last improvement of the whole run, with a `min_delta` of 0 its extremum.
+For a maximum nothing counts before the first rise, by more than `min_delta` above the lowest value so far, so that a
+signal that begins by falling is not stopped at once (a signal that never rises has its extremum where it begins).
+
+A record whose value is NaN or infinite has no value: no mean there, no improvement, one record of patience spent; the
+mean after it is over the last `window` values that there are. NaN before the first value is expected (a signal may need
+two records); of any other the first is warned of.
 """
 
 import math
 import numbers
+import warnings
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-from lib.checks import ParameterError, check_choice
+from .checks import ParameterError, check_at_least, check_choice
 
 MODES = ["max", "min", "above_zero"]
 
@@ -27,14 +33,56 @@ class Selection(NamedTuple):
     spent: int
 
 
+class _Progress(NamedTuple):
+    """How far the rule has come.
+
+    Attributes:
+        seen: records taken.
+        record: to keep, counted from 1; 0: none yet.
+        best: what the next improvement must exceed, signed so that more is better; before the first rise the lowest.
+        risen: whether it counts: for a minimum from the first value on, for a maximum from the first rise.
+        stop: whether patience is exhausted.
+    """
+
+    seen: int = 0
+    record: int = 0
+    best: float = 0.0
+    risen: bool = False
+    stop: bool = False
+
+
+# Compiled, because ablation and explorer ask it of thousands of series; online it takes a series of one value.
+@numba.njit(cache=True)
+def _follow(smoothed, progress, mode, patience, min_delta):
+    """Follow the rule along a smoothed series, NaN where it has no value, from where it had come."""
+    seen, record, best, risen, stop = progress
+    for value in smoothed:
+        if stop:
+            break
+        seen += 1
+        signed = -value if mode == "min" else value
+        if mode == "above_zero":
+            if not math.isnan(value):
+                record, stop = seen, value > 0
+        elif signed > best + min_delta or (record == 0 and not math.isnan(value)):
+            risen = record > 0 or mode == "min"
+            best, record = signed, seen
+        elif record > 0 and not risen:
+            best = signed if signed < best else best
+        elif record > 0 and seen - record >= patience:
+            stop = True
+    return _Progress(seen, record, best, risen, stop)
+
+
 class EarlyStopping:
     """The stopping rule online: give it one value a record; it says when to stop and which record to keep.
 
     Args:
         mode: "max" or "min", the extremum to look for; "above_zero": keep and stop at the first record above 0,
-            whatever the patience.
-        window: records in the trailing mean.
+            whatever patience and min_delta.
+        window: values in the trailing mean.
         patience: records in a row without improvement after which to stop.
+        min_delta: what an improvement must exceed, in units of the signal, at least 0.
 
     Attributes:
         record: record to keep, counted from 1; None while no smoothed value exists.
@@ -43,7 +91,7 @@ class EarlyStopping:
         seen: records taken.
 
     Raises:
-        ParameterError: for another mode, a window or a patience below 1.
+        ParameterError: for another mode, a window or a patience below 1, a min_delta below 0.
 
     Example:
         CND stopping in a plain PyTorch loop; the network `model`, its `optimizer`, the inputs `x` and their
@@ -68,60 +116,72 @@ class EarlyStopping:
         <All keys matched successfully>
         >>> epoch + 1 - stopping.record
         5
+
+        A job that may be preempted saves `stopping.state_dict()` beside `best`, and goes on at epoch `stopping.seen`.
     """
 
-    def __init__(self, mode: str, window: int, patience: int):
-        check_choice("mode", mode, MODES)
-        _check_at_least_1(window=window, patience=patience)
-        self.window, self.patience = int(window), int(patience)
-        self.record: int | None = None
-        self.improved = self.stop = False
-        self.seen = 0
-        self._sign = -1 if mode == "min" else 1
-        self._started = mode == "min"
-        self._threshold = mode == "above_zero"
+    def __init__(self, mode: str, window: int, patience: int, min_delta: float = 0.0):
+        _check(mode, window, patience, min_delta)
+        self.mode, self.window, self.patience, self.min_delta = mode, int(window), int(patience), float(min_delta)
+        self.improved = self._warned = False
         self._recent: deque[float] = deque(maxlen=self.window)
-        self._best = self._last = -math.inf
+        self._go_on_from(_Progress())
+
+    def _go_on_from(self, progress: _Progress) -> None:
+        self._progress = progress
+        self.record, self.seen, self.stop = progress.record or None, progress.seen, progress.stop
 
     def update(self, value: float) -> bool:
         """Take the value of the next record; True means stop. Once it said stop, further values change nothing.
 
-        A record without a value (NaN) is allowed only before the first one that has a value. Raises ValueError
-        for a later NaN, or an infinite value.
+        A value that is NaN or infinite is a record without improvement, and the first of them is warned of; NaN before
+        the first value is expected.
         """
         self.improved = False
         if self.stop:
             return True
-        self.seen += 1
-        value = self._sign * float(value)
-        if math.isnan(value) and not self._recent:
-            return self.stop
-        if not math.isfinite(value):
-            raise ValueError(f"value of record {self.seen}: must be finite, got {self._sign * value}")
-        self._recent.append(value)
-        if len(self._recent) == self.window:
-            self._take(math.fsum(self._recent) / self.window)
+        value, smoothed, before = float(value), math.nan, self.record
+        if math.isfinite(value):
+            self._recent.append(value)
+            if len(self._recent) == self.window:
+                smoothed = math.fsum(self._recent) / self.window
+        elif not self._warned and (self._recent or not math.isnan(value)):
+            _warn(self.seen + 1, value)
+            self._warned = True
+        self._go_on_from(_follow(np.array([smoothed]), self._progress, self.mode, self.patience, self.min_delta))
+        self.improved = self.record != before
         return self.stop
 
-    def _take(self, smoothed: float) -> None:
-        if self._threshold:
-            self.record, self.improved, self.stop = self.seen, True, smoothed > 0
-            return
-        if not self._started and self.record is not None and smoothed > self._last:
-            self._started, self._best = True, -math.inf
-        self._last = smoothed
-        if self.record is None or smoothed > self._best:
-            self._best, self.record, self.improved = smoothed, self.seen, True
-        elif self._started and self.seen - self.record >= self.patience:
-            self.stop = True
+    def state_dict(self) -> dict[str, Any]:
+        """Settings and all that was taken in, as numbers, text and a list: for JSON, or a checkpoint of torch."""
+        taken = {"improved": self.improved, "warned": self._warned, "recent": list(self._recent)}
+        return self._settings | taken | self._progress._asdict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, with the same decisions at every further record.
+
+        Raises ParameterError for the state of other settings, or what is no state.
+        """
+        if missing := self.state_dict().keys() - state.keys():
+            raise ParameterError(f"state without {', '.join(sorted(missing))}: must be one that state_dict() gave")
+        for name, value in self._settings.items():
+            if state[name] != value:
+                raise ParameterError(f"{name}={value!r}: must be {state[name]!r}, as where the state was saved")
+        self.improved, self._warned = state["improved"], state["warned"]
+        self._recent = deque(state["recent"], maxlen=self.window)
+        self._go_on_from(_Progress(*(state[name] for name in _Progress._fields)))
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("mode", "window", "patience", "min_delta")}
 
 
 def smooth(values: Iterable[float], window: int) -> np.ndarray:
-    """Trailing mean over `window` records; NaN before the first record that has `window` values.
+    """Trailing mean over the last `window` values; NaN before there are as many, and at records without a value.
 
     Args:
-        values: one number a record, shape (n,); leading NaN stand for records without a value.
-        window: number of records, at least 1.
+        values: one number a record, shape (n,); NaN or infinite where a record has no value.
+        window: number of values, at least 1.
 
     Returns:
         Shape (n,).
@@ -129,81 +189,55 @@ def smooth(values: Iterable[float], window: int) -> np.ndarray:
     Raises:
         ParameterError: for a window below 1.
     """
-    _check_at_least_1(window=window)
+    check_at_least(1, window=window)
     series = _series(values)
-    smoothed = np.full(len(series), np.nan)
-    ordered = series.tolist()
-    smoothed[window - 1 :] = [math.fsum(ordered[end - window : end]) for end in range(window, len(series) + 1)]
+    places = np.flatnonzero(np.isfinite(series))
+    found, smoothed = series[places].tolist(), np.full(len(series), np.nan)
+    smoothed[places[window - 1 :]] = [math.fsum(found[end - window : end]) for end in range(window, len(found) + 1)]
     return smoothed / window
 
 
-def select_record(values: Iterable[float], mode: str, window: int, patience: int) -> Selection:
+def select_record(values: Iterable[float], mode: str, window: int, patience: int, min_delta: float = 0.0) -> Selection:
     """The record that early stopping on a finished series would have kept.
 
     Args:
-        values: one number a record, shape (n,); leading NaN stand for records without a value.
-        mode: "max", "min" or "above_zero".
-        window: records in the trailing mean, at least 1.
-        patience: records in a row without improvement, at least 1.
+        values: one number a record, shape (n,); NaN or infinite where a record has no value.
+        mode, window, patience, min_delta: as for `EarlyStopping`.
 
     Returns:
         (record, spent): the chosen record, counted from 1, and the records that a user really trains,
         record + patience, or all n where the patience is never exhausted.
 
     Raises:
-        ParameterError: for parameters out of range, or a window longer than the series.
-        ValueError: for a value that is not finite after the first finite one.
+        ParameterError: for parameters out of range, or a window longer than the values that there are.
     """
-    check_choice("mode", mode, MODES)
-    _check_at_least_1(window=window, patience=patience)
+    _check(mode, window, patience, min_delta)
     series = _series(values)
-    without = np.isnan(series)
-    first = len(series) if without.all() else int(np.argmin(without))
-    broken = np.flatnonzero(~np.isfinite(series[first:]))
-    smoothed = smooth(series[: first + broken[0]] if len(broken) else series, window)
-    record, spent = _select(smoothed, mode == "min", mode == "above_zero", patience)
-    if len(broken) and not spent:
-        at = first + int(broken[0])
-        raise ValueError(f"value of record {at + 1}: must be finite, got {series[at]}")
-    if not record:
-        raise ParameterError(f"window={window}: must be at most the {len(series) - first} values of the series")
-    return Selection(record, spent or len(series))
+    done = _follow(smooth(series, window), _Progress(), mode, int(patience), float(min_delta))
+    finite = np.isfinite(series)
+    if not done.record:
+        raise ParameterError(f"window={window}: must be at most the {finite.sum()} values of the series")
+    unexpected = np.flatnonzero(~finite & (~np.isnan(series) | np.logical_or.accumulate(finite)))
+    if len(unexpected) and unexpected[0] < done.seen:
+        _warn(unexpected[0] + 1, series[unexpected[0]])
+    return Selection(done.record, done.seen)
 
 
 def select_smoothed(smoothed: np.ndarray, mode: str, patience: int) -> int:
     """The record to keep, counted from 1, of a series that `smooth` gave; 0 where it has no value. Checks nothing."""
-    return _select(smoothed, mode == "min", mode == "above_zero", patience)[0]
+    return _follow(smoothed, _Progress(), mode, patience, 0.0).record
 
 
-@numba.njit(cache=True)
-def _select(smoothed, lowest, above_zero, patience):
-    """The rule of `EarlyStopping` on a smoothed series, NaN first: the record to keep, and the one that stops, or 0."""
-    sign = -1.0 if lowest else 1.0
-    started, best, last, record = lowest, -np.inf, -np.inf, 0
-    for i in range(len(smoothed)):
-        value = sign * smoothed[i]
-        if np.isnan(value):
-            continue
-        if above_zero:
-            record = i + 1
-            if value > 0:
-                return record, record
-            continue
-        if not started and record and value > last:
-            started, best = True, -np.inf
-        last = value
-        if not record or value > best:
-            best, record = value, i + 1
-        elif started and i + 1 - record >= patience:
-            return record, i + 1
-    return record, 0
+def _warn(record: int, value: float) -> None:
+    warnings.warn(f"value of record {record} is {value}: such a record counts as no improvement", stacklevel=3)
 
 
 def _series(values: Iterable[float]) -> np.ndarray:
     return np.array([float(value) for value in values])
 
 
-def _check_at_least_1(**numbers_of_records: int) -> None:
-    for name, value in numbers_of_records.items():
-        if not isinstance(value, numbers.Integral) or value < 1:
-            raise ParameterError(f"{name}={value!r}: must be an integer of at least 1")
+def _check(mode: str, window: int, patience: int, min_delta: float) -> None:
+    check_choice("mode", mode, MODES)
+    check_at_least(1, window=window, patience=patience)
+    if not isinstance(min_delta, numbers.Real) or not 0 <= min_delta < math.inf:
+        raise ParameterError(f"min_delta={min_delta!r}: must be a finite number of at least 0")

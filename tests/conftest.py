@@ -8,6 +8,7 @@ import torch
 from hypothesis import settings
 
 from lib.catalogue import CRITERIA, DATASETS, NETWORKS, NOISES
+from lib.files import LOCK
 from lib.parameters import ROOT, Experiment
 from lib.training import run
 
@@ -15,6 +16,11 @@ settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
 
 SHARED = ROOT.parent / "shared" / "data"
+
+
+def left(folder):
+    """Names of what is in a folder, without the lock that stays."""
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,6 +36,18 @@ def _catalogue_restored():
     for catalogue, rows in before:
         catalogue.clear()
         catalogue.update(rows)
+
+
+@pytest.fixture
+def double_precision():
+    """Networks and inputs in float64, so that what must agree does to far more digits than a test asks for.
+
+    In float32 the order of a sum, which differs between processors, shows near zero.
+    """
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="session")

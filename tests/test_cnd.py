@@ -166,7 +166,8 @@ def test_all_ways_to_count_agree(weights, small, monkeypatch):
     y = torch.randint(-1, 5, (3000,), generator=generator)
     low, high = z[y >= 0].amin(0), z[y >= 0].amax(0)
     counts = histograms.histograms(z, y, 6, 40)
-    assert torch.equal(counts, histograms._count_on_device(z, y, low, 40 / (high - low), 6, 40))
+    on_device = histograms._count_on_device(z, y, low, histograms._scale(low, high, 40, z.dtype), 6, 40)
+    assert torch.equal(counts, on_device)
     at_once = histograms.histogram_divergence(z, y, 6, 40, weights)
     assert torch.equal(at_once, histograms.divergence(counts, weights))
 

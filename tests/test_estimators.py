@@ -165,8 +165,29 @@ def test_aggregation():
     assert aggregate(bits, 0.5) == 1.5
     assert aggregate(bits.numpy(), None) == 1.5
     assert aggregate(bits, 1) == 3
+    assert isinstance(aggregate(bits), float)
     with pytest.raises(ParameterError, match=r"quantile=1\.5: must be a number in \[0, 1\]"):
         aggregate(bits, 1.5)
+
+
+@given(
+    st.lists(st.lists(st.floats(-1e6, 1e6), min_size=5, max_size=5), min_size=1, max_size=4),
+    st.sampled_from([0, 0.1, 0.25, 0.5, 0.9, 1, None]),
+)
+def test_quantiles_of_any_shape_are_those_of_numpy(values, quantile):
+    values = np.array(values).reshape(-1, 1, 5)
+    expected = values.mean(axis=-1) if quantile is None else np.quantile(values, quantile, axis=-1)
+    assert aggregate(values, quantile) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    rising = np.sort(values, axis=-1)
+    if quantile is not None:
+        assert np.array_equal(aggregate(rising, quantile, ordered=True), aggregate(values, quantile))
+
+
+@pytest.mark.parametrize("quantile", [0, 0.3, 1, None])
+def test_a_missing_divergence_has_no_quantile(quantile):
+    bits = np.array([[1.0, np.nan, 0.0], [3.0, 1.0, 2.0]], dtype=np.float32)
+    assert np.isnan(aggregate(bits, quantile)).tolist() == [True, False]
+    assert np.isnan(aggregate(bits[0], quantile))
 
 
 @settings(max_examples=30, deadline=None)

@@ -9,10 +9,7 @@ from lib.entropy import shannon_entropy, von_neumann_entropy
 from lib.graphs import activation_graphs
 from lib.models import NETWORKS
 
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def edge_by_edge(model, x, labels, label):
@@ -44,10 +41,10 @@ def test_a_multilayer_perceptron_agrees_with_its_edges():
     for label in range(3):
         expected = edge_by_edge(model, x, labels, label)
         found = graphs.networkx(label)
-        assert weights_of(found) == pytest.approx(weights_of(expected), rel=1e-5)
-        assert von_neumann_entropy(found) == pytest.approx(von_neumann_entropy(expected), abs=1e-6)
-        assert von_neumann_entropy(graphs[label]) == pytest.approx(von_neumann_entropy(expected), abs=1e-6)
-        assert shannon_entropy(graphs[label]) == pytest.approx(shannon_entropy(expected), abs=1e-6)
+        assert weights_of(found) == pytest.approx(weights_of(expected), rel=1e-9)
+        assert von_neumann_entropy(found) == pytest.approx(von_neumann_entropy(expected), abs=1e-9)
+        assert von_neumann_entropy(graphs[label]) == pytest.approx(von_neumann_entropy(expected), abs=1e-9)
+        assert shannon_entropy(graphs[label]) == pytest.approx(shannon_entropy(expected), abs=1e-9)
         assert [found.nodes[node]["layer"] for node in (0, 7, 18)] == ["input of 0", "0", "4"]
 
 
@@ -59,7 +56,7 @@ def test_edges_join_the_nodes_they_should():
     expected = np.zeros((7, 7))
     expected[0:2, 2:5] = (model[0].weight.detach() * x).abs().T
     expected[2:5, 5:7] = (model[1].weight.detach() * hidden).abs().T
-    assert np.allclose(matrix, expected + expected.T, atol=1e-6)
+    assert np.allclose(matrix, expected + expected.T)
 
 
 def test_convolutions_sum_over_the_kernel_and_average_over_positions():
@@ -69,10 +66,10 @@ def test_convolutions_sum_over_the_kernel_and_average_over_positions():
     assert graphs.nodes == (("input of 0", 2), ("0", 3), ("3", 4))
     matrix = graphs[0].toarray()
     first = model[0].weight.detach().abs().sum(dim=(2, 3)) * x.mean(dim=(0, 2, 3)).abs()
-    assert np.allclose(matrix[0:2, 2:5], first.T, atol=1e-6)
+    assert np.allclose(matrix[0:2, 2:5], first.T)
     flat = model[:3](x).detach().mean(dim=0).abs()
     second = (model[3].weight.detach().abs() * flat).unflatten(1, (3, 16)).sum(dim=2)
-    assert np.allclose(matrix[2:5, 5:9], second.T, atol=1e-6)
+    assert np.allclose(matrix[2:5, 5:9], second.T)
 
 
 def test_grouped_convolutions_have_edges_within_their_groups_only():

@@ -6,6 +6,8 @@ from lib.checks import ParameterError
 from lib.layers import captured, hidden_layers, last_hidden_layer, pre_activations
 from lib.models import mlp, news_mlp, small_cnn
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 
 class OutOfOrder(nn.Module):
     """Defines its layers in another order than it uses them, and calls one function of its own."""
@@ -43,7 +45,7 @@ def test_pre_activations_are_the_input_of_the_activation_function():
 def test_maps_are_averaged_over_positions():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
     x = torch.randn(5, 3, 8, 8)
-    assert torch.allclose(pre_activations(model, x), model[0](x).mean(dim=(2, 3)), atol=1e-6)
+    assert torch.allclose(pre_activations(model, x), model[0](x).mean(dim=(2, 3)))
 
 
 def test_the_model_is_left_as_it_was():
@@ -113,7 +115,7 @@ def test_the_first_of_several_outputs_is_taken():
     model, x = Attention(), torch.randn(5, 4, 3)
     z = model.embed(x)
     expected = model.attend(z, z, z)[0].mean(dim=1)
-    assert torch.allclose(pre_activations(model, x, "attend"), expected, atol=1e-6)
+    assert torch.allclose(pre_activations(model, x, "attend"), expected)
     with pytest.raises(ParameterError, match=r"layer='attend\.out_proj': must be a layer that a forward pass reaches"):
         pre_activations(model, x, "attend.out_proj")
 
@@ -121,11 +123,11 @@ def test_the_first_of_several_outputs_is_taken():
 def test_neurons_are_the_last_dimension_of_linear_layers_and_the_second_of_convolutions():
     x = torch.randn(5, 6, 7, 3)
     channels_last = nn.Sequential(nn.Linear(3, 9), nn.GELU(), nn.Linear(9, 4), nn.Flatten(), nn.Linear(4 * 42, 2))
-    assert torch.allclose(pre_activations(channels_last, x, "0"), channels_last[0](x).mean(dim=(1, 2)), atol=1e-6)
-    assert torch.allclose(pre_activations(channels_last, x, "1"), channels_last[:2](x).mean(dim=(1, 2)), atol=1e-6)
+    assert torch.allclose(pre_activations(channels_last, x, "0"), channels_last[0](x).mean(dim=(1, 2)))
+    assert torch.allclose(pre_activations(channels_last, x, "1"), channels_last[:2](x).mean(dim=(1, 2)))
     sequence = nn.Sequential(nn.Conv1d(4, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 18, 2))
     y = torch.randn(5, 4, 20)
-    assert torch.allclose(pre_activations(sequence, y, "1"), sequence[:2](y).mean(dim=2), atol=1e-6)
+    assert torch.allclose(pre_activations(sequence, y, "1"), sequence[:2](y).mean(dim=2))
 
 
 def test_half_precision_is_averaged_in_single_precision():

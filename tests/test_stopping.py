@@ -1,4 +1,7 @@
+import io
+import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.checks import ParameterError
-from lib.stopping import EarlyStopping, select_record, smooth
+from lib.stopping import EarlyStopping, select_record, select_smoothed, smooth
 
 NAN = math.nan
 HAND_WORKED = [
@@ -44,51 +47,161 @@ def test_hand_worked_series(values, mode, window, patience, expected):
     assert select_record(values, mode, window, patience) == expected
 
 
-def offline(values, mode, window, patience):
-    """The rule written down a second time, on the whole smoothed series."""
-    smoothed = [None] * (window - 1) + [
-        math.fsum(values[i - window + 1 : i + 1]) / window for i in range(window - 1, len(values))
-    ]
-    better = (lambda a, b: a > b) if mode == "max" else (lambda a, b: a < b)
-    begin = window - 1
-    if mode == "max":
-        begin = next((i for i in range(window, len(values)) if smoothed[i] > smoothed[i - 1]), None)
-        if begin is None:
-            return window, len(values)
-    for i in range(begin, len(values)):
-        is_extremum = all(better(smoothed[i], smoothed[j]) for j in range(begin, i))
-        following = smoothed[i + 1 : i + 1 + patience]
-        if is_extremum and len(following) == patience and not any(better(s, smoothed[i]) for s in following):
-            return i + 1, i + 1 + patience
-    counted = smoothed[begin:]
-    extremum = max(counted) if mode == "max" else min(counted)
-    return begin + counted.index(extremum) + 1, len(values)
-
-
-@given(
-    values=st.lists(st.integers(-5, 5), min_size=1, max_size=40),
-    mode=st.sampled_from(["max", "min"]),
-    window=st.integers(1, 6),
-    patience=st.integers(1, 12),
+@pytest.mark.parametrize(
+    ("values", "mode", "window", "patience", "min_delta", "expected"),
+    [
+        ([1, 3, 4, 5, 6, 7], "max", 1, 2, 1, (6, 6)),  # 5 and 7 exceed 3 and 5 by more than 1
+        ([1, 3, 4, 4, 4], "max", 1, 2, 1, (2, 4)),  # 4 exceeds 3 by 1, not by more
+        ([9, 8, 8.5, 9.5, 9, 9], "max", 1, 2, 1, (4, 6)),  # 8.5 is no rise by more than 1 above 8, 9.5 is
+        ([9, 8, 8.5, 8], "max", 1, 1, 1, (1, 4)),  # never rises by more than 1
+        ([3, 2.5, 1.5, 1], "min", 1, 1, 1, (1, 2)),
+        ([-1, 0.5, 2], "above_zero", 1, 1, 1, (2, 2)),
+    ],
 )
-def test_series_online_and_reference_agree(values, mode, window, patience):
-    if window > len(values):
-        with pytest.raises(ParameterError):
-            select_record(values, mode, window, patience)
-        return
-    selection = select_record(values, mode, window, patience)
-    assert selection == offline(values, mode, window, patience)
-    stopping = EarlyStopping(mode, window, patience)
-    kept = None
+def test_an_improvement_must_exceed_min_delta(values, mode, window, patience, min_delta, expected):
+    assert select_record(values, mode, window, patience, min_delta) == expected
+
+
+def offline(values, mode, window, patience, min_delta):
+    """The rule written down a second time, by searching for each improvement in the whole smoothed series."""
+    sign, smoothed = -1 if mode == "min" else 1, []
+    for end in range(1, len(values) + 1):
+        found = [sign * value for value in values[:end] if math.isfinite(value)][-window:]
+        has_mean = math.isfinite(values[end - 1]) and len(found) == window
+        smoothed.append(math.fsum(found) / window if has_mean else NAN)
+    with_mean = [i for i, mean in enumerate(smoothed) if not math.isnan(mean)]
+    if not with_mean:
+        return None
+    if mode == "above_zero":
+        record = next((i for i in with_mean if smoothed[i] > 0), with_mean[-1]) + 1
+        return record, record if smoothed[record - 1] > 0 else len(values)
+    kept = with_mean[0]
+    if mode == "max":
+        rises = (i for i in with_mean[1:] if smoothed[i] > min(smoothed[j] for j in with_mean if j < i) + min_delta)
+        kept = next(rises, None)
+        if kept is None:
+            return with_mean[0] + 1, len(values)
+    while True:
+        better = next((i for i in with_mean if i > kept and smoothed[i] > smoothed[kept] + min_delta), None)
+        if kept + patience < (len(values) if better is None else better):
+            return kept + 1, kept + 1 + patience
+        if better is None:
+            return kept + 1, len(values)
+        kept = better
+
+
+SERIES = st.lists(st.integers(-5, 5) | st.sampled_from([NAN, math.inf, -math.inf]), min_size=1, max_size=40)
+RULES = st.tuples(
+    st.sampled_from(["max", "min", "above_zero"]), st.integers(1, 6), st.integers(1, 12), st.sampled_from([0, 0.5, 2])
+)
+
+
+@pytest.mark.filterwarnings("ignore:value of record")
+@given(values=SERIES, rule=RULES)
+def test_series_online_and_reference_agree(values, rule):
+    expected = offline(values, *rule)
+    stopping, kept = EarlyStopping(*rule), None
     for record, value in enumerate(values, 1):
         stop = stopping.update(value)
         kept = record if stopping.improved else kept
         assert stop == stopping.stop
-    assert (stopping.record, stopping.seen) == selection
-    assert kept == selection.record
-    if selection.spent < len(values):
-        assert stopping.stop
-        assert selection.spent == selection.record + patience
+    if expected is None:
+        assert (stopping.record, stopping.stop) == (None, False)
+        with pytest.raises(ParameterError, match="must be at most the"):
+            select_record(values, *rule)
+        return
+    assert select_record(values, *rule) == expected
+    assert (stopping.record, stopping.seen) == expected
+    assert kept == stopping.record
+    if rule[3] == 0:
+        assert select_smoothed(smooth(values, rule[1]), rule[0], rule[2]) == kept
+
+
+def decisions(stopping, values):
+    """What a training does record by record."""
+    return [(stopping.update(value), stopping.improved, stopping.record, stopping.seen) for value in values]
+
+
+def through_json(state):
+    return json.loads(json.dumps(state, allow_nan=False))
+
+
+def through_torch(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.filterwarnings("ignore:value of record")
+@given(values=SERIES, rule=RULES, data=st.data(), stored=st.sampled_from([through_json, through_torch]))
+def test_resumed_anywhere_it_decides_as_if_never_interrupted(values, rule, data, stored):
+    cut = data.draw(st.integers(0, len(values)))
+    whole = decisions(EarlyStopping(*rule), values)
+    interrupted, resumed = EarlyStopping(*rule), EarlyStopping(*rule)
+    before = decisions(interrupted, values[:cut])
+    state = interrupted.state_dict()
+    decisions(interrupted, values[cut:])  # the job goes on for a while after it saved: the state must not follow
+    resumed.load_state_dict(stored(state))
+    if before:
+        assert (resumed.stop, resumed.improved, resumed.record, resumed.seen) == before[-1]
+    assert before + decisions(resumed, values[cut:]) == whole
+    assert resumed.state_dict() == interrupted.state_dict()
+
+
+RISE_AND_FALL = [1, 2, 5, 4, 3, 4.5, 2]  # patience 3: keeps record 3, stops at 6
+
+
+def resumed_after(values):
+    stopping, other = EarlyStopping("max", 1, 3), EarlyStopping("max", 1, 3)
+    decisions(stopping, values)
+    other.load_state_dict(stopping.state_dict())
+    return other
+
+
+def test_a_resumed_job_has_waited_as_long_as_before():
+    resumed = resumed_after(RISE_AND_FALL[:5])
+    assert resumed.update(RISE_AND_FALL[5])
+    assert (resumed.record, resumed.seen) == (3, 6)
+
+
+def test_a_resumed_job_knows_its_best_value():
+    resumed = resumed_after(RISE_AND_FALL[:4])
+    assert decisions(resumed, [4.9, 4.99])[-1] == (True, False, 3, 6)  # above all since it resumed, but not above 5
+
+
+@pytest.mark.parametrize("taken", range(7))
+def test_a_job_preempted_before_or_after_an_update_takes_every_record_once(taken):
+    # A checkpoint amid epoch e + 1, or after it but before its update, holds `seen` = e: that epoch is taken again.
+    stopping = EarlyStopping("max", 1, 3)
+    decisions(stopping, RISE_AND_FALL[:taken])
+    assert stopping.seen == min(taken, 6)
+    resumed = EarlyStopping("max", 1, 3)
+    resumed.load_state_dict(stopping.state_dict())
+    while not resumed.stop:
+        resumed.update(RISE_AND_FALL[resumed.seen])
+    assert (resumed.record, resumed.seen) == (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (EarlyStopping("min", 5, 10), "mode='max': must be 'min', as where the state was saved"),
+        (EarlyStopping("max", 4, 10), "window=5: must be 4, as where the state was saved"),
+        (EarlyStopping("max", 5, 11), "patience=10: must be 11, as where the state was saved"),
+        (EarlyStopping("max", 5, 10, 0.1), "min_delta=0.0: must be 0.1, as where the state was saved"),
+    ],
+)
+def test_the_state_of_other_settings_is_refused_and_changes_nothing(other, message):
+    stopping = EarlyStopping("max", 5, 10)
+    decisions(stopping, [1, 2, 3, 4, 5, 6])
+    before = stopping.state_dict()
+    with pytest.raises(ParameterError) as error:
+        stopping.load_state_dict(other.state_dict())
+    assert str(error.value) == message
+    with pytest.raises(ParameterError, match=r"state without best, improved.*: must be one that state_dict\(\) gave"):
+        stopping.load_state_dict({"mode": "max"})
+    assert stopping.state_dict() == before
 
 
 @given(values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), window=st.integers(1, 5), k=st.integers(1, 6))
@@ -115,25 +228,58 @@ def test_window_longer_than_the_series_is_a_clear_error():
         select_record([NAN, 2, 3], "max", 3, 1)
 
 
-@pytest.mark.parametrize("bad", [NAN, math.inf])
-def test_a_value_that_is_not_finite_is_named(bad):
-    with pytest.raises(ValueError, match="value of record 3: must be finite"):
-        select_record([1, 2, bad, 4], "min", 1, 5)
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [([1, 2, NAN, NAN, 4], "3 is nan"), ([NAN, 1, math.inf, NAN], "3 is inf"), ([-math.inf, 1, NAN], "1 is -inf")],
+)
+def test_a_record_without_a_value_is_warned_of_once(values, named):
+    stopping = EarlyStopping("min", 1, 5)
+    for take in (lambda: select_record(values, "min", 1, 5), lambda: decisions(stopping, values)):
+        with pytest.warns(UserWarning, match="value of record") as warned:
+            take()
+        assert [str(warning.message) for warning in warned] == [
+            f"value of record {named}: such a record counts as no improvement"
+        ]
+        assert warned[0].filename == __file__
+
+
+@pytest.mark.filterwarnings("error")
+def test_expected_or_untrained_records_without_a_value_are_not_warned_of():
+    assert select_record([NAN, NAN, 3, 1, 2], "min", 1, 5) == (4, 5)
+    assert select_record([3, 1, 2, NAN], "min", 1, 1) == (2, 3)  # the training stopped before
+
+
+def test_a_lost_value_costs_a_record_not_the_training():
+    with pytest.warns(UserWarning, match="record 3"):
+        assert select_record([1, 2, NAN, 3, 1, 1], "max", 1, 2) == (4, 6)
+    with pytest.warns(UserWarning, match="record 3"):
+        assert select_record([1, 2, NAN, NAN, 3], "max", 1, 2) == (2, 4)  # a loss that stays NaN stops by patience
+    with pytest.warns(UserWarning, match="record 3"):
+        assert select_record([2, 4, NAN, 8, 0], "max", 2, 2) == (4, 5)  # means 3, -, 6, 4
+
+
+def test_a_series_without_any_value_is_an_error():
+    with pytest.raises(ParameterError, match="window=1: must be at most the 0 values of the series"):
+        select_record([NAN, NAN, math.inf], "max", 1, 1)
 
 
 @pytest.mark.parametrize(
-    ("mode", "window", "patience", "message"),
+    ("mode", "window", "patience", "min_delta", "message"),
     [
-        ("maximum", 1, 1, "mode='maximum': must be one of max, min, above_zero; did you mean 'max'?"),
-        ("max", 0, 1, "window=0: must be an integer of at least 1"),
-        ("max", 1, 0, "patience=0: must be an integer of at least 1"),
-        ("max", 1.5, 1, "window=1.5: must be an integer of at least 1"),
+        ("maximum", 1, 1, 0, "mode='maximum': must be one of max, min, above_zero; did you mean 'max'?"),
+        ("max", 0, 1, 0, "window=0: must be an integer of at least 1"),
+        ("max", 1, 0, 0, "patience=0: must be an integer of at least 1"),
+        ("max", 1.5, 1, 0, "window=1.5: must be an integer of at least 1"),
+        ("max", 1, 1, -0.1, "min_delta=-0.1: must be a finite number of at least 0"),
+        ("max", 1, 1, NAN, "min_delta=nan: must be a finite number of at least 0"),
+        ("max", 1, 1, "0", "min_delta='0': must be a finite number of at least 0"),
     ],
 )
-def test_wrong_parameters(mode, window, patience, message):
-    with pytest.raises(ParameterError) as error:
-        EarlyStopping(mode, window, patience)
-    assert message in str(error.value)
+def test_wrong_parameters(mode, window, patience, min_delta, message):
+    for refused in (EarlyStopping, partial(select_record, [1, 2])):
+        with pytest.raises(ParameterError) as error:
+            refused(mode, window, patience, min_delta)
+        assert message in str(error.value)
 
 
 def test_tensors_and_arrays_are_series_too():
@@ -150,3 +296,7 @@ def test_smooth_has_no_value_before_the_window_is_full():
     assert np.array_equal(smooth([1, 2, 3, 4], 2), [NAN, 1.5, 2.5, 3.5], equal_nan=True)
     assert np.array_equal(smooth([NAN, 2, 4], 2), [NAN, NAN, 3], equal_nan=True)
     assert np.array_equal(smooth([1, 2], 3), [NAN, NAN], equal_nan=True)
+
+
+def test_the_mean_after_a_lost_value_is_over_those_that_there_are():
+    assert np.array_equal(smooth([1, 3, NAN, 5, math.inf, 7], 2), [NAN, 2, NAN, 4, NAN, 6], equal_nan=True)

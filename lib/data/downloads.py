@@ -1,17 +1,15 @@
 """Official archives: downloaded with a progress bar, checked, and never used where they are not what they should be."""
 
-import http.client
 import logging
-import os
-import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib.checks import ParameterError
+from lib.files import alone_in, scratch
 
 _log = logging.getLogger("lib")
 _TIMEOUT = 60  # seconds that a server may be silent
+_CHUNK = 1 << 16  # bytes between two looks at the progress bar
 
 
 @dataclass(frozen=True)
@@ -43,35 +41,36 @@ def fetch(archive: Archive, folder: Path) -> Path:
         ParameterError: for a file that is there and whose checksum is wrong.
         FileNotFoundError: where it is absent and cannot be downloaded whole; says what to place where.
     """
-    from lib.torchvision_operators import declare
-
-    declare()
-    from torchvision.datasets.utils import check_integrity, download_url
-
     target = folder / archive.file
-    if target.exists():
-        if not check_integrity(str(target), archive.md5):
-            raise ParameterError(f"data_folder: {target} is cut, corrupted or another file (MD5 differs); delete it")
-        return target
+    if not target.exists():
+        with alone_in(folder):
+            if not target.exists():  # another process may have got it meanwhile
+                _download(archive, folder, target)
+                return target
+    import pooch
+
+    if pooch.file_hash(str(target), "md5") != archive.md5:
+        raise ParameterError(f"data_folder: {target} is cut, corrupted or another file (MD5 differs); delete it")
+    return target
+
+
+def _download(archive: Archive, folder: Path, target: Path) -> None:
+    import pooch  # takes a moment, which runs on prepared data need not wait for
+
+    download = pooch.HTTPDownloader(progressbar=True, timeout=_TIMEOUT, chunk_size=_CHUNK)
     failures = []
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    patience = socket.getdefaulttimeout()
     for url in archive.urls:
+        _log.info("download %s", url)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _log.info("download %s", url)
-            socket.setdefaulttimeout(_TIMEOUT)
-            download_url(url, str(part.parent), part.name, archive.md5)
-            part.replace(target)
-            return target
-        except RuntimeError:  # what torchvision raises where the checksum is wrong
-            failures.append(f"{url}: the download was cut or corrupted (MD5 differs)")
-        except (OSError, http.client.HTTPException) as error:
+            with scratch(folder, target.name) as place:
+                part = pooch.retrieve(url, f"md5:{archive.md5}", target.name, place, downloader=download)
+                Path(part).replace(target)
+            return
+        except OSError as error:
             failures.append(f"{url}: {' '.join(str(error).split())}")
-        finally:
-            socket.setdefaulttimeout(patience)
-            with suppress(OSError):
-                part.unlink()
+        except ValueError:  # what pooch raises where the checksum is wrong
+            failures.append(f"{url}: the download was cut or corrupted (MD5 differs)")
     raise FileNotFoundError(
         f"data_folder: {target.name} is not in {target.parent} and could not be downloaded "
         f"({'; '.join(failures)}); place it there"

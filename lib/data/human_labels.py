@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib.checks import ParameterError
+from lib.checks import ParameterError, found
 from lib.data.downloads import Archive, fetch
 
 _URL = "https://github.com/UCSC-REAL/cifar-10-100n/raw/main/data/"
@@ -18,6 +18,7 @@ _CIFAR10N = Archive("CIFAR-10_human.pt", "96644db5574813cae939af5f7f2a0aec", (_U
 _CIFAR100N = Archive("CIFAR-100_human.pt", "a67b45c1d7992051865b5c755bd68bb1", (_URL + "CIFAR-100_human.pt",))
 ARCHIVES: dict[str, Archive] = {"cifar10": _CIFAR10N, "cifar100": _CIFAR100N, "cifar100_coarse": _CIFAR100N}
 """The official file of each dataset."""
+_CORES = ("numpy.core", "numpy._core")
 
 
 def load(dataset: str, noise: str, folder: Path, true: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
@@ -42,7 +43,8 @@ def load(dataset: str, noise: str, folder: Path, true: np.ndarray, rows: np.ndar
     clean = "clean_coarse_label" if dataset == "cifar100_coarse" else "clean_label"
     missing = [name for name in (clean, noise) if name not in labels]
     if missing:
-        raise ParameterError(f"data_folder: {file} lacks {', '.join(missing)}; delete it, and get it again")
+        there = found(missing[0], labels)
+        raise ParameterError(f"data_folder: {file} lacks {', '.join(missing)}, {there}; delete it, and get it again")
     if rows is None and len(true) != len(labels[noise]):
         raise ParameterError(f"noise={noise!r}: {file.name} labels {len(labels[noise])} images, not {len(true)}")
     chosen = np.arange(len(true)) if rows is None else rows
@@ -57,15 +59,11 @@ def load(dataset: str, noise: str, folder: Path, true: np.ndarray, rows: np.ndar
 
 def read(file: Path) -> dict[str, np.ndarray]:
     """Every label of an official file by name, int64 of shape (n,). Raises ParameterError, and runs no code in it."""
+    # Which functions of NumPy make its arrays is told by the arrays; the files name them by their old and new places.
+    functions = {name: made.__reduce__()[0] for name, made in (("_reconstruct", np.empty(0)), ("scalar", np.int64()))}
     allowed = [
-        (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-        (np._core.multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
-        (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-        (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
-        np.ndarray,
-        np.dtype,
-        type(np.dtype(np.int64)),
-        type(np.dtype(np.int32)),
+        *((call, f"{numpy}.multiarray.{name}") for name, call in functions.items() for numpy in _CORES),
+        *(np.ndarray, np.dtype, np.dtypes.Int64DType, np.dtypes.Int32DType),
     ]
     try:
         with torch.serialization.safe_globals(allowed):

@@ -1,17 +1,26 @@
 """Inputs as they are stored, and the way from there to what a network sees, a batch at a time.
 
-Images stay uint8 in the memory of the prepared file (or on the GPU), so that no run holds a dataset twice.
+Numbers stay as they are in the memory of the prepared file (or on the GPU), so that no run holds a dataset twice.
 """
 
 import torch
 
 from lib.data.augmentation import Moves, apply
 
+# What GPUs can index in place of types for which few operations are written.
+_ON_CARDS = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.float64}
+
 
 class Inputs:
     """The inputs of one set. Indexing with rows (a tensor, slice or list) gives what a network sees of them:
 
-    float32, shape (n, ...); images as (n, channels, height, width), normalised channel by channel.
+    float32, shape (n, ...); images as (n, channels, height, width).
+
+    Args:
+        stored: numbers of any type, shape (n, ...); images (n, height, width, channels).
+        weight, bias: a network sees stored * weight + bias, both of the shape of a flattened sample; None: as stored.
+        are_images: whether they are images, which can be augmented.
+        channels_last: the memory format of batches of images.
     """
 
     def __init__(
@@ -19,18 +28,25 @@ class Inputs:
         stored: torch.Tensor,
         weight: torch.Tensor | None = None,
         bias: torch.Tensor | None = None,
+        are_images: bool = False,
         channels_last: bool = False,
     ):
-        self.stored, self._weight, self._bias, self._channels_last = stored, weight, bias, channels_last
+        self.stored, self.are_images = stored, are_images
+        self._weight, self._bias, self._channels_last = weight, bias, channels_last
 
     @classmethod
-    def features(cls, stored: torch.Tensor) -> "Inputs":
-        """Inputs of shape (n, ...) that a network sees as they are."""
-        return cls(stored)
+    def features(cls, stored: torch.Tensor, mean=None, std=None) -> "Inputs":
+        """Inputs of shape (n, ...); a network sees (value - mean) / std, or where these are None the value.
+
+        Args:
+            stored: the numbers.
+            mean, std: of each value of a flattened sample.
+        """
+        return cls(stored) if mean is None else cls(stored, *_affine(stored, mean, std, 1))
 
     @classmethod
-    def images(cls, stored: torch.Tensor, mean: list[float], std: list[float], largest: float = 255) -> "Inputs":
-        """Images, uint8, shape (n, height, width, channels); a network sees (value / largest - mean) / std.
+    def images(cls, stored: torch.Tensor, mean, std, largest: float = 255) -> "Inputs":
+        """Images, shape (n, height, width, channels); a network sees (value / largest - mean) / std.
 
         Args:
             stored: the images.
@@ -38,14 +54,8 @@ class Inputs:
             largest: the value of white.
         """
         places = stored.shape[1] * stored.shape[2]
-        mean_, std_ = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
-        weight, bias = 1 / (largest * std_), -mean_ / std_
-        return cls(stored, weight.float().repeat(places), bias.float().repeat(places))
-
-    @property
-    def are_images(self) -> bool:
-        """Whether these are stored images, which can be augmented."""
-        return self._weight is not None
+        weight, bias = (by_channel.repeat(places) for by_channel in _affine(stored, mean, std, largest))
+        return cls(stored, weight, bias, are_images=True)
 
     @property
     def shape(self) -> torch.Size:
@@ -65,17 +75,28 @@ class Inputs:
 
     def take(self, rows: torch.Tensor) -> "Inputs":
         """Some of the inputs."""
-        return Inputs(self.stored[rows], self._weight, self._bias, self._channels_last)
+        return Inputs(self.stored[rows], self._weight, self._bias, self.are_images, self._channels_last)
 
     def _seen(self, batch: torch.Tensor) -> torch.Tensor:
+        if self._weight is None:
+            seen = batch.float()
+        else:  # one pass over the batch, with a weight and a bias for each value of a sample
+            seen = torch.addcmul(self._bias, batch.flatten(1), self._weight).float().view(batch.shape)
         if not self.are_images:
-            return batch.float()
-        # One pass over the batch: value * weight + bias, with a weight and a bias for each value of an image.
-        normalised = torch.addcmul(self._bias, batch.flatten(1), self._weight).view(batch.shape).permute(0, 3, 1, 2)
+            return seen
         memory_format = torch.channels_last if self._channels_last else torch.contiguous_format
-        return normalised.contiguous(memory_format=memory_format)
+        return seen.permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
 
     def to(self, device: str, channels_last: bool = False) -> "Inputs":
         """The same inputs on a device, images in the memory format asked for."""
-        moved = (None if tensor is None else tensor.to(device) for tensor in (self.stored, self._weight, self._bias))
-        return Inputs(*moved, channels_last=channels_last)
+        known = self.stored if device == "cpu" else self.stored.to(_ON_CARDS.get(self.stored.dtype, self.stored.dtype))
+        moved = (None if tensor is None else tensor.to(device) for tensor in (known, self._weight, self._bias))
+        return Inputs(*moved, are_images=self.are_images, channels_last=channels_last)
+
+
+def _affine(stored: torch.Tensor, mean, std, largest: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias, in double precision where single precision could not tell the stored numbers apart."""
+    mean, std = torch.as_tensor(mean, dtype=torch.float64), torch.as_tensor(std, dtype=torch.float64)
+    fine = stored.dtype.itemsize > 2 and stored.dtype != torch.float32
+    weight, bias = 1 / (largest * std), -mean / std
+    return (weight, bias) if fine else (weight.float(), bias.float())

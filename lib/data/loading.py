@@ -28,7 +28,8 @@ def newsgroups(experiment: Experiment) -> Dataset:
 
     folder = ROOT / experiment.data_folder
     glove = news.glove_path(experiment.glove_file)
-    return from_arrays(prepared.prepared(folder / news.file_name(glove), lambda: news.compute(folder, glove)), "news")
+    arrays = prepared.prepared(folder / news.file_name(glove), lambda: news.compute(folder, glove))
+    return from_arrays(arrays, "news", axes="features", scaling="none")
 
 
 def images(experiment: Experiment) -> Dataset:
@@ -36,12 +37,11 @@ def images(experiment: Experiment) -> Dataset:
     name = experiment.dataset.removesuffix("_coarse")
     folder = ROOT / experiment.data_folder
     arrays = prepared.prepared(folder / f"{name}.npz", lambda: vision.compute(name, folder))
-    statistics = list(vision.VISION[name].mean), list(vision.VISION[name].std)
+    arrays.setdefault("source", np.array(vision.VISION[name].title))
+    statistics = vision.VISION[name].mean, vision.VISION[name].std
     dataset = from_arrays(arrays, f"{name}.npz", statistics)
-    if name != experiment.dataset:
-        dataset = from_arrays(vision.coarse(arrays), f"{name}.npz", statistics)
-    origin = str(arrays.get("source", vision.VISION[name].title))
-    return replace(dataset, source=vision.source(name, origin, dataset.x_train.stored.numpy()))
+    dataset = dataset if name == experiment.dataset else vision.coarse(dataset)
+    return replace(dataset, source=vision.source(name, dataset.source, dataset.x_train.stored.numpy()))
 
 
 def tiny_imagenet(experiment: Experiment) -> Dataset:
@@ -87,7 +87,7 @@ def load(experiment: Experiment) -> Dataset:
     loader = own_data.load if experiment.own_data else DATASETS[experiment.dataset]
     dataset = _reduced(loader(experiment), experiment)
     if experiment.augmentation != "none" and not dataset.x_train.are_images:
-        raise ParameterError(f"augmentation={experiment.augmentation!r}: must be none for data that is no uint8 images")
+        raise ParameterError(f"augmentation={experiment.augmentation!r}: must be none for data that is no images")
     if experiment.augmentation != "none" and len(set(dataset.x_train.shape[2:])) > 1:
         raise ParameterError(f"augmentation={experiment.augmentation!r}: must be none for images that are not square")
     return dataset.to(experiment.device, experiment.memory_format == "channels_last")

@@ -5,9 +5,10 @@ known words of a position are averaged, and a position without any is zero. Vect
 the file, else computed from the training posts alone: TF-IDF, truncated SVD, 300 dimensions.
 """
 
-import hashlib
 import logging
 import re
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import normalize
 
 from lib.checks import ParameterError
+from lib.files import digest, there
 from lib.parameters import ROOT
 
 CACHE = "20news-bydate_py3.pkz"
@@ -26,15 +28,17 @@ CACHE = "20news-bydate_py3.pkz"
 MAX_WORDS = 1000
 POSITIONS = 16
 DIMENSIONS = 300
+_LOOKED_AT = 1000  # lines of a file of word vectors, to tell their width
 _WORD = re.compile(r"\b\w\w+\b")
 _log = logging.getLogger("lib")
 
 
 def glove_path(glove_file: str) -> Path | None:
     """The GloVe file that a parameter names; None where it is empty. Raises ParameterError where no file is there."""
-    if glove_file and not (ROOT / glove_file).is_file():
-        raise ParameterError(f"glove_file={glove_file!r}: must be a GloVe text file, found none at {ROOT / glove_file}")
-    return ROOT / glove_file if glove_file else None
+    path = ROOT / glove_file
+    if glove_file and not path.is_file():
+        raise ParameterError(f"glove_file={glove_file!r}: must be a GloVe text file, found none; {there(path)}")
+    return path if glove_file else None
 
 
 def file_name(glove: Path | None) -> str:
@@ -43,7 +47,7 @@ def file_name(glove: Path | None) -> str:
     if glove:
         stat = glove.stat()
         content = f"{glove.name} {stat.st_size} {stat.st_mtime_ns}"
-        vectors = f"glove-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        vectors = f"glove-{digest(content)}"
     return f"news-{vectors}-{POSITIONS}x{DIMENSIONS}.npz"
 
 
@@ -52,26 +56,27 @@ def compute(folder: Path, glove: Path | None = None) -> dict[str, np.ndarray]:
 
     Args:
         folder: where scikit-learn's cache of the corpus lies, or is downloaded to.
-        glove: GloVe text file ("word v1 ... v300" a line); None: vectors from the training posts.
+        glove: text file of vectors, see `glove_vectors`; None: vectors from the training posts.
 
     Returns:
         x_train, x_test: float16, shape (n, POSITIONS, DIMENSIONS), scaled to unit standard deviation over the
         training set; y_train, y_test: int64; classes; source.
 
     Raises:
-        ParameterError: for a GloVe file of another width.
+        ParameterError: for a file of vectors of another width, or without known words.
         FileNotFoundError: where the corpus is absent and cannot be downloaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (train_texts, y_train), (test_texts, y_test), classes = posts(folder)
     _log.info("NEWS: word vectors of %d training posts", len(train_texts))
     if glove:
-        vocabulary, vectors = glove_vectors(glove, {word for text in train_texts for word in words(text)})
+        vocabulary, vectors, told = glove_vectors(glove, {word for text in train_texts for word in words(text)})
+        origin = f"GloVe vectors {glove.name}{f' ({told})' if told else ''}"
     else:
         vocabulary, vectors = corpus_vectors(train_texts, DIMENSIONS)
+        origin = "TF-IDF + truncated SVD vectors of the training posts"
     x_train, x_test = (pool(texts, vocabulary, vectors) for texts in (train_texts, test_texts))
     scale = x_train.std()
-    origin = f"GloVe vectors {glove.name}" if glove else "TF-IDF + truncated SVD vectors of the training posts"
     return {
         "x_train": (x_train / scale).astype(np.float16),
         "y_train": y_train,
@@ -148,16 +153,55 @@ def corpus_vectors(texts: list[str], dimensions: int) -> tuple[dict[str, int], n
     return tfidf.vocabulary_, normalize(svd.components_.T)
 
 
-def glove_vectors(glove: Path, known_words: set[str]) -> tuple[dict[str, int], np.ndarray]:
-    """The vectors of the known words in a GloVe text file; vocabulary and vectors as in `corpus_vectors`."""
-    vocabulary, vectors = {}, []
-    with glove.open(encoding="utf-8") as lines:
-        for line in lines:
-            word, _, numbers = line.partition(" ")
-            if word in known_words:
-                vocabulary[word] = len(vectors)
-                vectors.append(np.array(numbers.split(), dtype=np.float32))
-    widths = {len(vector) for vector in vectors}
-    if widths != {DIMENSIONS}:
-        raise ParameterError(f"glove_file={str(glove)!r}: must hold vectors of {DIMENSIONS} numbers, found {widths}")
-    return vocabulary, np.stack(vectors)
+def glove_vectors(glove: Path, known_words: set[str]) -> tuple[dict[str, int], np.ndarray, str]:
+    """The vectors of the known words in a text file as of GloVe, word2vec or fastText, with or without a header line.
+
+    A vector is the last DIMENSIONS fields of a line, its token what stands before them, spaces too.
+
+    Args:
+        glove: the file.
+        known_words: those whose vectors are wanted.
+
+    Returns:
+        Vocabulary and vectors as in `corpus_vectors`, and how many lines of which kind could not be used, in words.
+
+    Raises:
+        ParameterError: for a file of vectors of another width, or without any known word.
+    """
+    vectors: dict[str, np.ndarray] = {}
+    unusable: Counter[str] = Counter()
+    with glove.open("rb") as lines:
+        for number, line in enumerate(filter(bytes.strip, lines)):
+            token, *numbers = line.rsplit(maxsplit=DIMENSIONS)
+            try:
+                word = token.decode()
+            except UnicodeDecodeError:
+                unusable["not UTF-8"] += 1
+                continue
+            if len(numbers) < DIMENSIONS:
+                unusable["too short"] += number > 0 or len(numbers) > 1  # a header has two fields
+            elif word in known_words and (vector := _finite(numbers)) is None:
+                unusable["not finite numbers"] += 1
+            elif word in known_words:
+                vectors.setdefault(word, vector)
+    told = ", ".join(f"{count:,} {what}" for what, count in sorted(unusable.items()) if count)
+    told = f"lines not used: {told}" if told else ""
+    if not vectors:
+        with glove.open("rb") as lines:
+            widths = Counter(len(line.split()) - 1 for line in islice(lines, _LOOKED_AT))
+        found = f"most lines have {widths.most_common(1)[0][0]} numbers" if widths else "the file is empty"
+        allowed = f"must hold vectors of {DIMENSIONS} numbers for words of the posts"
+        raise ParameterError(f"glove_file={str(glove)!r}: {allowed}, found none; {found}")
+    if told:
+        _log.warning("glove_file=%r: %s", str(glove), told)
+    return {word: row for row, word in enumerate(vectors)}, np.stack(list(vectors.values())), told
+
+
+def _finite(fields: list[bytes]) -> np.ndarray | None:
+    """The fields as float32; None where one is no finite number."""
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.array(fields, dtype=np.float32)
+    except ValueError:
+        return None
+    return vector if np.isfinite(vector).all() else None

@@ -9,112 +9,152 @@ An image folder holds a folder a class in `train` and in `test` (or `val`):
 On first use it is prepared into one file in the data folder; where an image changes it is prepared again.
 """
 
-import hashlib
 import os
 import re
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from lib.checks import ParameterError
+from lib.checks import ParameterError, found
 from lib.data import prepared
 from lib.data.dataset import Dataset, from_arrays
+from lib.files import digest, there
 from lib.parameters import ROOT, Experiment
 
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
-_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
+_THREADS = 2
+
+
+class Picture(NamedTuple):
+    """An image file (a path, also one in a zip file), its part of the data, train or test, and its class."""
+
+    file: Path
+    part: str
+    label: str
 
 
 def load(experiment: Experiment) -> Dataset:
     """The data at the path that the experiment's `dataset` names. Raises ParameterError."""
-    path = ROOT / experiment.dataset
-    origin = f"dataset={experiment.dataset!r}"
-    if path.suffix == ".npz":
-        if not path.is_file():
-            raise ParameterError(f"{origin}: must be an .npz file, found none at {path}")
-        return from_arrays(prepared.read(path, origin, "is damaged, or no .npz file of arrays"), origin)
-    if not path.is_dir():
-        raise ParameterError(f"{origin}: must be an .npz file or a folder of images, found none at {path}")
-    images = _images(path, origin)
-    size = experiment.image_size
-    stem = f"{re.sub(r'[^A-Za-z0-9_]+', '_', path.name)}-{_digest([os.fsencode(path)])}"
-    file = ROOT / experiment.data_folder / f"{stem}-{_digest([size, *_state(images)])}.npz"
-    arrays = prepared.prepared(file, lambda: _decoded(images, size, origin, path.name))
-    for outdated in set(file.parent.glob(f"{stem}-*.npz")) - {file}:
-        with suppress(OSError):
-            outdated.unlink()
-    return from_arrays(arrays, origin)
+    path, origin, axes = ROOT / experiment.dataset, f"dataset={experiment.dataset!r}", experiment.layout
+    if path.suffix == ".npz" and path.is_file():
+        fault = "is damaged, or no .npz file of plain arrays; text must be of dtype str, not object"
+        arrays = prepared.read(path, origin, fault)
+    elif path.is_dir():
+        arrays, axes = _folder(experiment, path, origin), "channels_last" if axes == "auto" else axes
+    else:
+        none = f"a file of another kind at {path}" if path.exists() else f"none at {path}; {there(path)}"
+        raise ParameterError(f"{origin}: must be an .npz file or a folder of images, found {none}")
+    return from_arrays(arrays, origin, axes=axes, scaling=experiment.scaling)
 
 
 def fingerprint(experiment: Experiment) -> str:
     """What tells other data at the same path: sizes and dates of its files. Empty where there is none."""
     path = ROOT / experiment.dataset
     if path.is_dir():
-        return _digest(_state(_images(path, f"dataset={experiment.dataset!r}")))
-    return _digest(_state([(path, "", "")])) if path.exists() else ""
+        return digest(_state([picture.file for picture in _pictures(path, f"dataset={experiment.dataset!r}")]))
+    return digest(_state([path])) if path.exists() else ""
 
 
-def _state(images: list[tuple[Path, str, str]]) -> list:
-    return [(os.fsencode(file), file.stat().st_size, file.stat().st_mtime_ns) for file, _, _ in images]
+def _state(files: list[Path], *more) -> str:
+    return repr([*more, *((os.fsencode(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)])
 
 
-def _digest(parts: list) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
+def _folder(experiment: Experiment, path: Path, origin: str) -> dict[str, np.ndarray]:
+    """The arrays of an image folder, prepared in one file; those of its earlier states go."""
+    pictures, size = _pictures(path, origin), experiment.image_size
+    stem = f"{re.sub(r'[^A-Za-z0-9_]+', '_', path.name)}-{digest(repr([os.fsencode(path)]))}"
+    state = digest(_state([picture.file for picture in pictures], size))
+    file = ROOT / experiment.data_folder / f"{stem}-{state}.npz"
+
+    def compute() -> dict[str, np.ndarray]:
+        classes = sorted({picture.label for picture in pictures})
+        scaled = f", scaled to {size}x{size} pixels" if size else ""
+        source = np.array(f"image folder {path.name}{scaled}")
+        return decoded(pictures, classes, size) | {"classes": np.array(classes), "source": source}
+
+    arrays = prepared.prepared(file, compute)
+    for outdated in set(file.parent.glob(f"{stem}-*.npz")) - {file}:
+        with suppress(OSError):
+            outdated.unlink()
+    return arrays
 
 
-def _images(folder: Path, origin: str) -> list[tuple[Path, str, str]]:
-    """Path, part (train or test) and class of every image."""
-    found = []
+def _pictures(folder: Path, origin: str) -> list[Picture]:
+    """Every image of a folder with a folder a class in `train` and in `test` or `val`."""
+    pictures = []
     for part, names in (("train", ("train",)), ("test", ("test", "val"))):
         place = next((folder / name for name in names if (folder / name).is_dir()), None)
         if place is None:
-            raise ParameterError(f"{origin}: must hold a folder {' or '.join(names)}, found none in {folder}")
+            raise ParameterError(f"{origin}: must hold a folder {' or '.join(names)}; {there(folder / names[0])}")
         kinds = sorted(kind for kind in place.iterdir() if kind.is_dir() and not kind.name.startswith("."))
         if not kinds:
-            raise ParameterError(f"{origin}: must hold a folder a class with images in it, found none in {place}")
+            raise ParameterError(f"{origin}: must hold a folder a class with images in it; {there(place / '*')}")
         for kind in kinds:
-            files = [file for file in sorted(kind.rglob("*")) if file.suffix.lower() in _IMAGES and file.is_file()]
-            here = [(file, part, kind.name) for file in files if not file.name.startswith(".")]
+            files = [file for file in sorted(kind.rglob("*")) if file.suffix.lower() in _SUFFIXES and file.is_file()]
+            here = [Picture(file, part, kind.name) for file in files if not file.name.startswith(".")]
             if not here:
-                raise ParameterError(f"{origin}: must hold images of every class, found none in {kind}")
-            found += here
-    trained = {kind for _, part, kind in found if part == "train"}
-    unknown = sorted({kind for _, _, kind in found} - trained)
+                raise ParameterError(f"{origin}: must hold images of every class; {there(kind / '*')}")
+            pictures += here
+    trained = {picture.label for picture in pictures if picture.part == "train"}
+    unknown = sorted({picture.label for picture in pictures} - trained)
     if unknown:
-        raise ParameterError(f"{origin}: test images must be of classes in train, not of {', '.join(unknown)}")
-    return found
+        those = f"{', '.join(unknown)}; {found(unknown[0], trained)}"
+        raise ParameterError(f"{origin}: test images must be of classes in train, not of {those}")
+    return pictures
 
 
-def _decoded(images: list[tuple[Path, str, str]], size: int, origin: str, name: str) -> dict[str, np.ndarray]:
-    classes = sorted({kind for _, _, kind in images})
-    arrays: dict[str, np.ndarray] = {"classes": np.array(classes)}
-    shape = decode(images[0][0], str(images[0][0]), size).shape
-    with tqdm(total=len(images), desc="images", unit="image", mininterval=1) as bar:
+def decoded(
+    pictures: list[Picture],
+    classes: list[str],
+    size: int = 0,
+    shape: tuple[int, int, int] | None = None,
+    parameter: str = "dataset",
+) -> dict[str, np.ndarray]:
+    """Arrays of images, decoded side by side.
+
+    Args:
+        pictures: the images.
+        classes: labels in the order of their numbers.
+        size: as in `decode`.
+        shape: of every image; None: that of the first.
+        parameter: that errors name.
+
+    Returns:
+        x_train, x_test: uint8, shape (n, height, width, 3); y_train, y_test: int64.
+
+    Raises:
+        ParameterError: for a file that is no image, or of another shape.
+    """
+    number = {label: place for place, label in enumerate(classes)}
+    shape_is_fixed, arrays = shape is not None, {}
+    shape = shape or decode(pictures[0].file, size, parameter).shape
+    # Decoding lets go of the interpreter lock; reading a zip file does not go side by side, nor need it.
+    with ThreadPoolExecutor(_THREADS) as pool, tqdm(total=len(pictures), desc="images", unit="image") as bar:
         for part in ("train", "test"):
-            here = [(file, kind) for file, of, kind in images if of == part]
+            here = [picture for picture in pictures if picture.part == part]
             pixels = arrays[f"x_{part}"] = np.empty((len(here), *shape), dtype=np.uint8)
-            arrays[f"y_{part}"] = np.array([classes.index(kind) for _, kind in here], dtype=np.int64)
-            for row, (file, _) in enumerate(here):
-                image = decode(file, str(file), size)
-                if image.shape != shape:
-                    raise ParameterError(
-                        f"image_size=0: must be above 0 where images of {origin} differ in size, such as {file} with "
-                        f"{image.shape[1]}x{image.shape[0]} pixels"
-                    )
-                pixels[row] = image
-                bar.update()
-    scaled = f", scaled to {size}x{size} pixels" if size else ""
-    return arrays | {"source": np.array(f"image folder {name}{scaled}")}
+            arrays[f"y_{part}"] = np.array([number[picture.label] for picture in here], dtype=np.int64)
+            with closing(pool.map(lambda picture: decode(picture.file, size, parameter), here)) as images:
+                for row, (picture, image) in enumerate(zip(here, images, strict=True)):
+                    if image.shape != shape:
+                        wanted, seen = (f"{width}x{height} pixels" for height, width, _ in (shape, image.shape))
+                        or_else = "" if shape_is_fixed else ", or image_size be above 0"
+                        raise ParameterError(f"{parameter}: {picture.file} must have {wanted}, not {seen}{or_else}")
+                    pixels[row] = image
+                    bar.update()
+    return arrays
 
 
-def decode(file, name: str, size: int = 0, parameter: str = "dataset") -> np.ndarray:
+def decode(file: Path, size: int = 0, parameter: str = "dataset") -> np.ndarray:
     """An image as uint8, shape (height, width, 3), turned upright where the camera noted how it was held.
 
     Args:
-        file: path or open file.
-        name: what errors call it.
+        file: path, also one in a zip file.
         size: pixels of a side; the shorter side is scaled to it, the longer one cropped in the middle. 0: as it is.
         parameter: that errors name.
 
@@ -124,15 +164,14 @@ def decode(file, name: str, size: int = 0, parameter: str = "dataset") -> np.nda
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as image:
+        with file.open("rb") as raw, Image.open(raw) as image:
             if image.mode not in _MODES:
-                raise ParameterError(
-                    f"{parameter}: {name} must be an image of 8 bits a channel, not of mode {image.mode}"
-                )
+                allowed = f"an image of 8 bits a channel, not of mode {image.mode}"
+                raise ParameterError(f"{parameter}: {file} must be {allowed}")
             colour = ImageOps.exif_transpose(image).convert("RGB")
             return np.asarray(ImageOps.fit(colour, (size, size)) if size else colour)
     except ParameterError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         why = " ".join(str(error).split())
-        raise ParameterError(f"{parameter}: {name} must be an image; {why}; mend or delete it") from error
+        raise ParameterError(f"{parameter}: {file} must be an image; {why}; mend or delete it") from error

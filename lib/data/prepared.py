@@ -1,18 +1,17 @@
 """Prepared array files: made once, whole or not at all, and mapped straight into memory ever after."""
 
-import fcntl
 import logging
-import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from lib.checks import ParameterError
+from lib.files import alone_in, write_whole
 
 _log = logging.getLogger("lib")
 _SMALL = 1 << 20  # bytes up to which reading costs nothing
@@ -36,23 +35,18 @@ def prepared(file: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[s
     """
     if file.exists():
         return read(file)
-    with _alone_in(file.parent):
+    with alone_in(file.parent):
         if file.exists():  # another process made it meanwhile
             return read(file)
-        for left_by_a_killed_process in file.parent.glob(f"{file.stem}.*.part.npz"):
+        for left_by_a_killed_process in file.parent.glob(f"{file.name}.*.part"):
             with suppress(OSError):
                 left_by_a_killed_process.unlink()
         arrays = compute()
-        part = file.with_name(f"{file.stem}.{os.getpid()}.part.npz")
         try:
-            write(part, arrays)
-            part.replace(file)
+            write_whole(file, lambda part: write(part, arrays))
         except OSError as error:
             _log.warning("%s not written, it will be computed again: %s", file, error)
             return arrays
-        finally:
-            with suppress(OSError):
-                part.unlink()
     return read(file)
 
 
@@ -89,6 +83,7 @@ def read(
     Raises:
         ParameterError: for a file that is damaged, or holds Python objects.
     """
+    name = ""
     try:
         with zipfile.ZipFile(file) as archive, np.load(file) as stored, file.open("rb") as raw:
             arrays = {}
@@ -98,8 +93,8 @@ def read(
                 arrays[name] = stored[name] if mapped is None else mapped
             return arrays
     except (ValueError, EOFError, zipfile.BadZipFile, struct.error, zlib.error) as error:
-        why = " ".join(str(error).split())
-        raise ParameterError(f"{parameter}: {file} {fault} ({why})") from error
+        where = f"{name}: " if name else ""
+        raise ParameterError(f"{parameter}: {file} {fault} ({where}{' '.join(str(error).split())})") from error
 
 
 def _mapped(file: Path, raw, member: zipfile.ZipInfo) -> np.ndarray | None:
@@ -115,24 +110,3 @@ def _mapped(file: Path, raw, member: zipfile.ZipInfo) -> np.ndarray | None:
     if dtype.hasobject or fortran or raw.tell() % dtype.alignment:
         return None
     return np.memmap(file, dtype, "c", offset=raw.tell(), shape=shape)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process prepares data in the folder; where it cannot be locked, go on."""
-    handle = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.info("waiting for another process that prepares data in %s", folder)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:  # some network file systems lock no folders; files are still written whole
-        _log.warning("%s cannot be locked: %s", folder, error)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            os.close(handle)

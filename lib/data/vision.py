@@ -4,16 +4,17 @@ Downloading and the checks of archives are ours, so that a cut file is never tak
 formats is torchvision's.
 """
 
-import os
-import shutil
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from lib.checks import ParameterError
+from lib.data.dataset import Dataset
 from lib.data.downloads import Archive, fetch
+from lib.files import alone_in, scratch
 from lib.torchvision_operators import declare
 
 
@@ -74,15 +75,12 @@ def compute(name: str, folder: Path) -> dict[str, np.ndarray]:
     """
     archives = _archives(VISION[name].reader)
     paths = [fetch(archive, folder) for archive in archives]
-    place = folder if os.access(folder, os.W_OK) else None
-    for left_by_a_killed_process in folder.glob(f".{name}.*.unpacked"):
-        shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
-    with tempfile.TemporaryDirectory(".unpacked", f".{name}.", place) as scratch:
+    with alone_in(folder), scratch(folder, name) as unpacked:
         for archive, path in zip(archives, paths, strict=True):
-            link = Path(scratch) / archive.file
+            link = unpacked / archive.file
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path.resolve())
-        train, test = (_part(VISION[name].reader, scratch, training) for training in (True, False))
+        train, test = (_part(VISION[name].reader, str(unpacked), training) for training in (True, False))
     arrays = {"x_train": train[0], "y_train": train[1], "x_test": test[0], "y_test": test[1]}
     source = np.array(f"{VISION[name].title} (official archive, MD5 checked)")
     return arrays | {"classes": np.array(train[2]), "source": source}
@@ -106,11 +104,13 @@ def source(name: str, told: str, images: np.ndarray) -> str:
     return told
 
 
-def coarse(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of CIFAR-100 with its 20 superclasses as labels."""
-    superclass = np.array(SUPERCLASS)
-    relabelled = {name: superclass[arrays[name]] for name in ("y_train", "y_test") if arrays[name].max() < 100}
-    return arrays | relabelled | {"classes": np.array(SUPERCLASSES)}
+def coarse(dataset: Dataset) -> Dataset:
+    """CIFAR-100 with its 20 superclasses as labels. Raises ParameterError for labels above 99."""
+    if max(dataset.y_train.max(), dataset.y_test.max()) >= len(SUPERCLASS):
+        raise ParameterError(f"cifar100.npz: must have labels of 100 classes, found {dataset.num_classes}")
+    superclass = torch.tensor(SUPERCLASS)
+    fine = dataset.y_train, dataset.y_test
+    return replace(dataset, y_train=superclass[fine[0]], y_test=superclass[fine[1]], classes=SUPERCLASSES)
 
 
 def _archives(reader: str) -> list[Archive]:

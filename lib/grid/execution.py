@@ -1,16 +1,23 @@
 """Executing a notebook headless by papermill, here or in a process of its own.
 
-`python -m lib.grid.execution` executes one notebook after the other, each asked for by a line of standard input, a JSON
-object of `notebook`, `output` and `parameters`, and answers each by a line: `failure` says what went wrong (null:
-nothing), `stopped` whether a signal stopped the run that the notebook carries out, which can then go on.
+`python -m lib.grid.execution NOTEBOOK OUTPUT PARAMETERS`, the last as a JSON object, prints what went wrong. Its exit
+status is 0, 1 where something did, or 75 where a signal stopped it and the run of the notebook kept its state.
+
+No process outlives the one that began it: where that is killed, a kernel ends by itself (ipykernel watches its
+parent), and this one stops its run with the state kept.
 """
 
 import json
 import logging
 import os
+import select
+import shutil
 import signal
+import socket
 import sys
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +26,11 @@ import psutil
 from nbformat import NotebookNode
 from traitlets.config import Config
 
+from lib.files import digest
+
 STOPPED = 75  # what sysexits.h calls a temporary failure: the user is invited to try again
+# How folders of sockets begin on this machine: where others share its temporary folder, their pids say nothing here.
+_SOCKETS = f"memorization-{digest(f'{socket.gethostname()} {os.getuid()}')}-"
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | None:
@@ -45,14 +56,16 @@ def executed(notebook: Path, parameters: dict[str, Any], output: Path | None = N
     try:
         if output:
             output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as sockets:
+        remove_leftovers()
+        with tempfile.TemporaryDirectory(prefix=f"{_SOCKETS}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+            manager = {"transport": "ipc", "ip": f"{folder}/kernel", "connection_file": f"{folder}/connection.json"}
             return papermill.execute_notebook(
                 notebook,
                 output,
                 parameters=parameters,
                 progress_bar=False,
                 kernel_name="python3",
-                config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
+                config=Config(KernelManager=manager),
                 extra_arguments=["--log-level=CRITICAL"],
                 shutdown_kernel="immediate",  # what matters is on disk by then
             )
@@ -62,27 +75,41 @@ def executed(notebook: Path, parameters: dict[str, Any], output: Path | None = N
         raise RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
-def main() -> None:
-    """Execute what each line of standard input asks for; asked to stop, let the run keep its state first, and end."""
+def remove_leftovers() -> None:
+    """Remove the sockets of processes that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"):
+        if not psutil.pid_exists(int(folder.name.removeprefix(_SOCKETS).partition("-")[0])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(notebook: str, output: str, parameters: str) -> int:
+    """Execute a notebook; asked to stop, let the run keep its state first. Returns the exit status."""
     stopped = []
 
     def pass_on(_number, _frame):
         stopped.append(True)
         kernels = psutil.Process().children(recursive=True)
         if not kernels:
-            os._exit(STOPPED)  # nothing is being executed
+            sys.exit(STOPPED)
         for kernel in kernels:
-            kernel.send_signal(signal.SIGTERM)
+            with suppress(psutil.NoSuchProcess):
+                kernel.terminate()
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for line in sys.stdin:
-        asked = json.loads(line)
-        failure = execute(Path(asked["notebook"]), Path(asked["output"]), asked["parameters"])
-        print(json.dumps({"failure": failure, "stopped": bool(stopped)}), flush=True)
-        if stopped:
-            sys.exit(STOPPED)
+    threading.Thread(target=_stop_without_a_parent, daemon=True).start()
+    failure = execute(Path(notebook), Path(output), json.loads(parameters))
+    print(failure or "", flush=True)
+    return STOPPED if stopped else int(failure is not None)
+
+
+def _stop_without_a_parent() -> None:
+    """Stop this process when nobody holds the other end of standard input any more."""
+    poll = select.poll()
+    poll.register(sys.stdin, 0)  # of the events, hanging up alone
+    poll.poll()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(*sys.argv[1:]))

@@ -1,21 +1,19 @@
 """The runs of a grid on this machine, several at a time, each in a process of its own."""
 
-import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from tqdm import tqdm
 
-from lib.grid.execution import STOPPED
+from lib.grid.execution import STOPPED, remove_leftovers
 from lib.grid.tasks import Task
 from lib.runs.folder import FAILURE, LOCK, recorded
 from lib.runs.interruption import requests
@@ -38,52 +36,6 @@ class Outcome:
     signal: str | None = None
 
 
-class _Worker:
-    """A process that executes the notebook of one task after the other."""
-
-    def __init__(self, environment: dict[str, str]):
-        self.task: Task | None = None
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
-        self._answers = 0
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "lib.grid.execution"],
-            stdin=subprocess.PIPE,
-            stdout=self._said,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | environment,
-            text=True,
-            start_new_session=True,  # Ctrl-C comes to this process alone, and is passed on once
-        )
-
-    def begin(self, task: Task) -> None:
-        self.task = task
-        asked = {"notebook": str(task.notebook), "output": str(task.experiment.folder / task.notebook.name)}
-        with contextlib.suppress(BrokenPipeError):  # it has died, which is seen when it is asked for its answer
-            self.process.stdin.write(json.dumps(asked | {"parameters": task.parameters()}) + "\n")
-            self.process.stdin.flush()
-
-    def answer(self) -> dict[str, Any] | None:
-        """What became of the task; None while it is being executed."""
-        code = self.process.poll()
-        self._said.seek(0)
-        lines = self._said.read().split("\n")[:-1]
-        if len(lines) > self._answers:
-            self._answers += 1
-            return json.loads(lines[-1])
-        if code is None:
-            return None
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        stopped = code in (STOPPED, -signal.SIGTERM)
-        return {"failure": f"the process was {how}", "stopped": stopped}
-
-    def end(self) -> None:
-        """Let the process end, which it does when nothing more is asked of it."""
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        self.process.wait()
-        self._said.close()
-
-
 def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict[str, str]] | None = None) -> Outcome:
     """Run the tasks, with a progress bar over their records; a signal stops them, with their state kept.
 
@@ -96,48 +48,62 @@ def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict
         The outcome. The reason of a failure is also in the run's folder.
     """
     outcome, waiting = Outcome(), deque(tasks)
-    workers: dict[int, _Worker] = {}
-    total = sum(task.experiment.records for task in tasks)
+    running: dict[int, tuple[Task, subprocess.Popen]] = {}
     seconds = 1 if sys.stderr.isatty() else 60  # in a log a line a minute will do
     ended = records = 0
-    with requests() as request, tqdm(total=total, unit="record", mininterval=seconds) as bar:
-        while (waiting and not request.signal) or any(worker.task for worker in workers.values()):
-            for place in range(processes):
-                worker = workers.get(place)
-                if waiting and not request.signal and (worker is None or worker.task is None):
-                    if worker is None:
-                        workers[place] = worker = _Worker(environment(place) if environment else {})
-                    worker.begin(waiting.popleft())
-            time.sleep(_GLANCE)
+    bar = tqdm(total=sum(task.experiment.records for task in tasks), unit="record", mininterval=seconds)
+    with requests() as request, bar:
+        while running or (waiting and not request.signal):
+            while waiting and not request.signal and len(running) < processes:
+                place = min(set(range(processes)) - running.keys())
+                task = waiting.popleft()
+                running[place] = task, _begun(task, environment(place) if environment else {})
+            places = {process.stdout: place for place, (_, process) in running.items()}
+            ending, _, _ = select.select(list(places), [], [], _GLANCE)
             if request.signal and outcome.signal is None:
                 outcome.signal, deadline = request.signal, time.monotonic() + _PATIENCE
-                for worker in workers.values():
-                    worker.process.terminate()
-            for place, worker in list(workers.items()):
-                if outcome.signal and time.monotonic() > deadline:
-                    worker.process.kill()
-                if worker.task is None or (answer := worker.answer()) is None:
-                    continue
-                ended, records = ended + 1, records + recorded(worker.task.experiment.folder)
-                if reason := _note(worker.task, answer, stopping=outcome.signal is not None):
-                    outcome.failures[worker.task.name] = reason
-                worker.task = None
-                if worker.process.poll() is not None:
-                    del workers[place]
+                for _, process in running.values():
+                    process.terminate()
+            if outcome.signal and time.monotonic() > deadline:
+                for _, process in running.values():
+                    process.kill()
+            for stream in ending:
+                task, process = running.pop(places[stream])
+                ended, records = ended + 1, records + recorded(task.experiment.folder)
+                if reason := _failure(task, process, stopping=outcome.signal is not None):
+                    outcome.failures[task.name] = reason
             bar.set_postfix_str(f"{ended} of {len(tasks)} runs", refresh=False)
-            made = sum(recorded(worker.task.experiment.folder) for worker in workers.values() if worker.task)
+            made = sum(recorded(task.experiment.folder) for task, _ in running.values())
             bar.update(records + made - bar.n)
-        for worker in workers.values():
-            worker.end()
+    remove_leftovers()
     return outcome
 
 
-def _note(task: Task, answer: dict[str, Any], stopping: bool) -> str | None:
+def _begun(task: Task, environment: dict[str, str]) -> subprocess.Popen:
+    """A process that executes the notebook of a task; its output ends with it and its kernel."""
+    output = task.experiment.folder / task.notebook.name
+    asked = [str(task.notebook), str(output), json.dumps(task.experiment.parameters())]
+    return subprocess.Popen(
+        [sys.executable, "-m", "lib.grid.execution", *asked],
+        stdin=subprocess.PIPE,  # its end tells that this process has died
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | environment,
+        text=True,
+        start_new_session=True,  # Ctrl-C comes to this process alone, and is passed on once
+    )
+
+
+def _failure(task: Task, process: subprocess.Popen, stopping: bool) -> str | None:
     """Why a run that has ended failed, noted in its folder; None where it finished, or was asked to stop."""
-    folder, reason = task.experiment.folder, answer["failure"]
+    with process:
+        said, code = process.stdout.read().strip(), process.wait()
+    folder = task.experiment.folder
     (folder / FAILURE).unlink(missing_ok=True)
-    if reason is None or (stopping and answer["stopped"]):
+    if code == 0 or (stopping and code in (STOPPED, -signal.SIGTERM)):
         return None
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    reason = said or f"the process was {how}"
     if holder(folder / LOCK) is None:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -7,42 +7,23 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from lib import data
-from lib.catalogue import NOISES
-from lib.checks import ParameterError, Rule, check_choice, typed
-from lib.data import samples
+from lib.checks import NoSlurm, ParameterError, Rule, SlurmError, typed
 from lib.grid import pool
-from lib.grid.execution import STOPPED
 from lib.grid.status import status
-from lib.grid.tasks import Task, read_tasks, write_tasks
-from lib.parameters import ROOT, Experiment
+from lib.grid.tasks import Task, read_tasks, read_yaml, write_tasks
+from lib.parameters import ROOT
 from lib.runs.locks import Lock
 
 SETTINGS = ROOT / "slurm" / "cluster.yaml"
 _AT_LEAST_1 = Rule(lambda v: v >= 1, "an integer of at least 1")
-_OF_DATA = ("dataset", "data_folder", "image_size", "glove_file")
 _COMMENT = "memorization:"
-ENDED = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
-    "TIMEOUT",
-}
+ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"}
+ENDED |= {"NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"}
 """States of Slurm's jobs that will not run again; all others, also that of being requeued, are in the queue."""
 
 
@@ -68,21 +49,13 @@ class Cluster:
     @classmethod
     def read(cls, file: Path = SETTINGS, **overrides: int | None) -> "Cluster":
         """The settings of a file; overrides that are None count for nothing. Raises ParameterError."""
-        try:
-            content = yaml.safe_load(file.read_text()) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ParameterError(f"{file}: must be a readable YAML file: {' '.join(str(error).split())}") from error
-        if not isinstance(content, dict):
-            raise ParameterError(f"{file}: must hold names and values")
-        for name in content:
-            check_choice(f"name in {file.name}", str(name), [field.name for field in fields(cls)])
+        content = read_yaml("cluster", file, [field.name for field in fields(cls)])
         return cls(**content | {name: value for name, value in overrides.items() if value is not None})
 
     def options(self, tasks: Sequence[Task]) -> list[str]:
         """Options of sbatch for an array job of these tasks."""
-        gpu = self.gpu if any(task.experiment.device.startswith("cuda") for task in tasks) else ""
         given = {
-            "gres": gpu,
+            "gres": self.gpu if any(task.experiment.device.startswith("cuda") for task in tasks) else "",
             "time": self.time,
             "cpus-per-task": self.cpus_per_task,
             "mem": self.memory,
@@ -108,7 +81,7 @@ def submit(grid: Path, tasks: Sequence[Task], cluster: Cluster, options: str = "
         Numbers of the jobs: preparation, arrays, report. Empty where there is nothing to submit.
 
     Raises:
-        ParameterError: where sbatch refuses; then nothing stays submitted.
+        SlurmError: where Slurm refuses or does not answer; then nothing stays submitted.
     """
     runs = ROOT / tasks[0].experiment.runs_folder
     jobs = runs / ".jobs"
@@ -120,104 +93,70 @@ def submit(grid: Path, tasks: Sequence[Task], cluster: Cluster, options: str = "
             return []
         stem = f"{grid.stem}-{datetime.now():%Y%m%d-%H%M%S-%f}"
         further, submitted = shlex.split(options), []
-        arrays = []
-        for number, part in enumerate(_arrays(missing, cluster.pack * _largest_array())):
-            file = jobs / f"{stem}-{number}.json"
-            write_tasks(file, part)
-            arrays.append((file, part))
 
-        def sbatch(script: str, arguments: list[str], *asked: str) -> str:
+        def sbatch(script: str, arguments: Sequence[object], *asked: str) -> str:
             output = f"--output={jobs / stem}-{script}-%j.log"
-            job = _slurm("sbatch", "--parsable", output, *asked, *further, f"slurm/{script}.sbatch", *arguments)
-            submitted.append(job.split(";")[0])
+            command = ["sbatch", "--parsable", output, *asked, *further, f"slurm/{script}.sbatch", *map(str, arguments)]
+            submitted.append(_slurm(*command).split(";")[0])
             return submitted[-1]
 
         try:
-            everything = jobs / f"{stem}.json"
-            write_tasks(everything, missing)
-            prepare = sbatch("prepare", [str(everything)], *cluster.place())
+            prepare = sbatch("prepare", [write_tasks(jobs / f"{stem}.json", missing)], *cluster.place())
             ends = []
-            for file, part in arrays:
-                last = -(-len(part) // cluster.pack) - 1
+            for number, part in enumerate(_arrays(missing, cluster.pack * _largest_array())):
+                file, last = write_tasks(jobs / f"{stem}-{number}.json", part), -(-len(part) // cluster.pack) - 1
                 about = [f"--array=0-{last}%{cluster.concurrent}", f"--comment={_COMMENT}{cluster.pack}:{file}"]
                 after = [f"--dependency=afterok:{prepare}", "--kill-on-invalid-dep=yes"]
-                asked = [*cluster.options(part), *about, *after]
-                ends.append(sbatch("run", [str(file), str(cluster.pack)], *asked))
-            sbatch("report", [str(runs)], *cluster.place(), f"--dependency=afterany:{':'.join(ends)}")
-        except ParameterError:
+                ends.append(sbatch("run", [file, cluster.pack], *cluster.options(part), *about, *after))
+            sbatch("report", [runs], *cluster.place(), f"--dependency=afterany:{':'.join(ends)}")
+        except SlurmError:
             if submitted:
                 _slurm("scancel", *submitted)
+            for file in jobs.glob(f"{stem}*.json"):
+                file.unlink()
             raise
         return submitted
 
 
 def queued() -> set[Path]:
-    """Folders of the runs that are in Slurm's queue. Raises ParameterError where Slurm does not answer."""
+    """Folders of the runs that are in Slurm's queue. Raises SlurmError where it does not answer, or NoSlurm."""
     lines = _slurm("squeue", "--noheader", "--array", "--me", "--states=all", "--format=%T|%K|%k").splitlines()
-    files: dict[str, list[list[Task]]] = {}
+    files: dict[str, Sequence[Task]] = {}
     found: set[Path] = set()
     for line in lines:
         state, index, comment = line.strip().split("|", maxsplit=2)
         if state in ENDED or not comment.startswith(_COMMENT) or not index.isdigit():
             continue
         pack, _, file = comment.removeprefix(_COMMENT).partition(":")
-        if comment not in files:
+        if file not in files:
             try:
-                files[comment] = list(_pieces(read_tasks(file), int(pack)))
+                files[file] = read_tasks(file)
             except ParameterError:  # of a runs folder that was removed since
-                files[comment] = []
-        found |= {task.experiment.folder for chunk in files[comment][int(index) : int(index) + 1] for task in chunk}
+                files[file] = ()
+        found |= {task.experiment.folder for task in _chunk(files[file], int(pack), int(index))}
     return found
 
 
-def prepare(tasks: Sequence[Task]) -> dict[str, str]:
-    """Download and prepare the data of the tasks, once each. Returns what went wrong, by dataset."""
-    failures = {}
-    for experiment in _datasets(tasks):
-        print(f"preparing {experiment.dataset}", flush=True)
-        try:
-            dataset = data.load(experiment)
-            samples.draw(experiment, dataset)
-        except Exception as error:  # its runs will say the same; those on other data are not to wait for it
-            failures[experiment.dataset] = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return failures
-
-
-def _datasets(tasks: Sequence[Task]) -> list[Experiment]:
-    """One experiment for each dataset, and for each kind of human labels."""
-    distinct: dict[tuple[Any, ...], Experiment] = {}
-    for task in tasks:
-        experiment = task.experiment
-        human = experiment.noise if NOISES[experiment.noise].people_of else ""
-        distinct.setdefault((*(getattr(experiment, name) for name in _OF_DATA), human), experiment)
-    return list(distinct.values())
-
-
-def run_task(tasks: Sequence[Task], pack: int, index: int) -> int:
-    """Run the missing ones of the runs that share an array task. Returns the exit status, see `lib.__main__`."""
-    chunk = list(_pieces(tasks, pack))[index]
-    missing = [task for task in chunk if status(task).state != "finished"]
+def run_task(tasks: Sequence[Task], pack: int, index: int) -> pool.Outcome:
+    """Run the missing ones of the runs that share an array task."""
+    missing = [task for task in _chunk(tasks, pack, index) if status(task).state != "finished"]
     devices = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
 
     def device_of(place: int) -> dict[str, str]:
         return {"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if devices else {}
 
-    outcome = pool.run(missing, max(1, len(missing)), device_of)
-    for name, failure in outcome.failures.items():
-        print(f"failed {name}: {failure}", file=sys.stderr)
-    if outcome.signal:
-        return STOPPED
-    return 1 if outcome.failures else 0
+    return pool.run(missing, max(1, len(missing)), device_of)
 
 
 def _arrays(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:
     """The tasks of each array job: no run that needs no GPU waits for one."""
     for gpu in (True, False):
-        yield from _pieces([task for task in tasks if task.experiment.device.startswith("cuda") == gpu], size)
+        alike = [task for task in tasks if task.experiment.device.startswith("cuda") == gpu]
+        yield from (_chunk(alike, size, index) for index in range(-(-len(alike) // size)))
 
 
-def _pieces(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:
-    return (tasks[start : start + size] for start in range(0, len(tasks), size))
+def _chunk(tasks: Sequence[Task], size: int, index: int) -> Sequence[Task]:
+    return tasks[size * index : size * (index + 1)]
 
 
 def _largest_array() -> int:
@@ -229,7 +168,7 @@ def _slurm(*command: str) -> str:
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise ParameterError(f"{command[0]}: must be on this machine; without Slurm: python -m lib run") from error
+        raise NoSlurm(f"{command[0]}: must be on this machine; without Slurm: python -m lib run") from error
     if done.returncode:
-        raise ParameterError(f"{command[0]}: {' '.join(done.stderr.split())}")
+        raise SlurmError(f"{command[0]}: {' '.join(done.stderr.split())}")
     return done.stdout.strip()

@@ -12,18 +12,20 @@ from lib.runs.locks import holder
 
 STATES = ("finished", "running", "waiting", "failed", "missing")
 """In this order: done; being written now; in Slurm's queue; begun without an end; not begun."""
+UNKNOWN = "unknown"
+"""State of a run that may be in Slurm's queue, which could not be asked."""
 
 
 class Status(NamedTuple):
-    """A run's name, its state, one of `STATES`, and what there is to say about it."""
+    """A run's name, its state, one of `STATES` or `UNKNOWN`, and what there is to say about it."""
 
     name: str
     state: str
     reason: str
 
 
-def status(task: Task, waiting: Collection[Path] = ()) -> Status:
-    """The state of a run; `waiting` holds the folders of those in Slurm's queue."""
+def status(task: Task, waiting: Collection[Path] | None = ()) -> Status:
+    """The state of a run; `waiting` holds the folders of those in Slurm's queue, None where it could not be asked."""
     experiment, folder = task.experiment, task.experiment.folder
     try:
         if Run.find(experiment):
@@ -32,6 +34,8 @@ def status(task: Task, waiting: Collection[Path] = ()) -> Status:
         return Status(task.name, "failed", str(error))
     if who := holder(folder / LOCK):
         return Status(task.name, "running", f"{_records(task)}, {who}")
+    if waiting is None:
+        return Status(task.name, UNKNOWN, _records(task) if (folder / ARGS).exists() else "")
     if folder in waiting:
         return Status(task.name, "waiting", _records(task) if (folder / ARGS).exists() else "")
     if (folder / FAILURE).exists():
@@ -53,7 +57,8 @@ def table(statuses: Iterable[Status]) -> str:
 def counts(statuses: Iterable[Status]) -> str:
     """The number of runs in each state, in words."""
     found = Counter(one.state for one in statuses)
-    return ", ".join(f"{found[state]} {state}" for state in STATES) + f" of {found.total()} runs"
+    states = STATES + ((UNKNOWN,) if found[UNKNOWN] else ())
+    return ", ".join(f"{found[state]} {state}" for state in states) + f" of {found.total()} runs"
 
 
 def _records(task: Task) -> str:

@@ -25,9 +25,10 @@ from typing import Any
 import yaml
 
 from lib.checks import ParameterError, check_choice
-from lib.parameters import ROOT, Experiment
+from lib.parameters import ROOT, Experiment, expanded
 
 NOTEBOOKS = ROOT / "notebooks"
+_KEYS = ["notebook", "parameters", "settings", "include"]
 # Parameters whose value is itself a list.
 _LISTS = {name for name, field in Experiment.__dataclass_fields__.items() if isinstance(field.default, tuple)}
 
@@ -44,29 +45,24 @@ class Task:
         """Name of the run."""
         return self.experiment.name
 
-    def parameters(self) -> dict[str, Any]:
-        """Every parameter as papermill and JSON take it."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in self.experiment.parameters().items()}
-
 
 def read(file: Path | str, **overrides: Any) -> tuple[Task, ...]:
     """The tasks of a grid file, each checked and once; overrides hold for every run. Raises ParameterError."""
-    tasks = {task.name: task for task in _tasks(Path(file), overrides, ())}
-    return tuple(tasks.values())
+    return tuple({task.name: task for task in _tasks(_place(file), overrides, ())}.values())
 
 
 def files(file: Path | str) -> tuple[Path, ...]:
     """The grid files that a grid includes, themselves without includes; the file itself where it includes none."""
-    content = _content(Path(file))
-    if "include" not in content:
-        return (Path(file),)
-    return tuple(one for name in content["include"] for one in files(Path(file).parent / name))
+    file = _place(file)
+    included = read_yaml("grid", file, _KEYS).get("include")
+    return tuple(one for name in included for one in files(file.parent / _place(name))) if included else (file,)
 
 
-def write_tasks(file: Path, tasks: Sequence[Task]) -> None:
-    """Keep tasks as they are, for `read_tasks`."""
-    content = [{"notebook": task.notebook.stem, "parameters": task.parameters()} for task in tasks]
+def write_tasks(file: Path, tasks: Sequence[Task]) -> Path:
+    """Keep tasks as they are, for `read_tasks`. Returns the file."""
+    content = [{"notebook": task.notebook.stem, "parameters": task.experiment.parameters()} for task in tasks]
     file.write_text(json.dumps(content, indent=1) + "\n")
+    return file
 
 
 def read_tasks(file: Path | str) -> tuple[Task, ...]:
@@ -82,21 +78,26 @@ def read_tasks(file: Path | str) -> tuple[Task, ...]:
         raise ParameterError(f"tasks={str(file)!r}: must be a file that submitting wrote: {error}") from error
 
 
-def _content(file: Path) -> dict[str, Any]:
+def _place(file: Path | str) -> Path:
+    return Path(expanded("grid", str(file)))
+
+
+def read_yaml(parameter: str, file: Path, known: list[str]) -> dict[str, Any]:
+    """Names and values of a YAML file, the names among those known. Raises ParameterError."""
+    told = f"{parameter}={str(file)!r}"
     try:
         content = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())
-        raise ParameterError(f"grid={str(file)!r}: must be a readable YAML file: {why}") from error
-    if not isinstance(content, dict):
-        raise ParameterError(f"grid={str(file)!r}: must name notebook, parameters and settings, or include")
-    for key in content:
-        check_choice("key of the grid", str(key), ["notebook", "parameters", "settings", "include"])
-    return content
+        raise ParameterError(f"{told}: must be a readable YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict | None):
+        raise ParameterError(f"{told}: must hold names and values")
+    for key in content or {}:
+        check_choice(f"name in {file.name}", str(key), known)
+    return content or {}
 
 
 def _tasks(file: Path, overrides: dict[str, Any], within: tuple[Path, ...]) -> Iterator[Task]:
-    content = _content(file)
+    content = read_yaml("grid", file, _KEYS)
     if "include" in content:
         yield from _included(file, content, overrides, within)
         return
@@ -118,7 +119,7 @@ def _included(file: Path, content: dict, overrides: dict[str, Any], within: tupl
     if file.resolve() in within:
         raise ParameterError(f"include={names!r}: {file} must not include itself")
     for name in names:
-        yield from _tasks(file.parent / name, overrides, (*within, file.resolve()))
+        yield from _tasks(file.parent / _place(name), overrides, (*within, file.resolve()))
 
 
 def _combinations(parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The explorer of finished runs: controls, and a figure that follows them at once; see `notebooks/explorer.ipynb`."""
 
-import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -12,12 +11,13 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 
-from lib.catalogue import noise_title
-from lib.criteria import LABELS, SETTING
+from lib.catalogue import LABELS, noise_title
+from lib.criteria import SETTING, row_of_stop
 from lib.paper.explorer_figure import Plot
-from lib.paper.exploring import Outcome, Recorded, Settings, comparable
-from lib.parameters import ROOT
+from lib.paper.exploring import comparable
+from lib.parameters import ROOT, expanded
 from lib.runs import table as runs
+from lib.study.restop import FinishedRun, Outcome, Settings
 
 _WIDEST = 30  # records of a window; a slider to all 200 of a run could not be set to 5
 _COLUMNS = ["run", *SETTING, "seed", "criterion", "record", "epoch", "spent", "spent_epochs", "test_accuracy"]
@@ -44,15 +44,16 @@ class Explorer(widgets.VBox):
     """
 
     def __init__(self, folder: Path | str = "runs", dpi: int = 100):
+        folder = ROOT / expanded("folder", str(folder))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `skipped` tells
             table = runs.load(folder)
         self.skipped: dict[str, str] = table.attrs["skipped"]
-        self.settings, self.chosen, self.outcomes = Settings(), list[Recorded](), list[Outcome]()
+        self.settings, self.chosen, self.outcomes = Settings(), list[FinishedRun](), list[Outcome]()
         self.text, self.image = widgets.HTML(), widgets.Image(format="png", layout={"max_width": "100%"})
-        self._groups, self._dpi, self._held = comparable(table, ROOT / folder), dpi, 0
+        self._groups, self._dpi, self._held = comparable(table, folder), dpi, 0
         if not self._groups:
-            self.text.value = escape(f"No finished run in {ROOT / folder}: run `make demo` first.{self._left_out}")
+            self.text.value = escape(f"No finished run in {folder}: run `make demo` first.{self._left_out}")
             super().__init__([self.text])
             return
         self._make_controls()
@@ -68,8 +69,12 @@ class Explorer(widgets.VBox):
     @property
     def table(self) -> pd.DataFrame:
         """Where the settings of now stop each chosen run: a row a run, with the columns of `lib.criteria.stops`."""
-        rows = zip(self.chosen, self.outcomes, strict=True)
-        return pd.DataFrame([_row(run, outcome, self.settings.criterion) for run, outcome in rows], columns=_COLUMNS)
+        rows = []
+        for run, outcome in zip(self.chosen, self.outcomes, strict=True):
+            about = {name: run.parameters[name] for name in ("run", *SETTING, "seed")}
+            stop = row_of_stop(run.epoch, run.test_accuracy, outcome.record, outcome.spent, outcome.reason)
+            rows.append(about | {"criterion": self.settings.criterion} | stop)
+        return pd.DataFrame(rows, columns=_COLUMNS)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -98,9 +103,8 @@ class Explorer(widgets.VBox):
         )
         self.study.observe(self._study_changed, "value")
         self.reset.on_click(self._reset)
-        for control in (self.noises, self.seeds, self.criterion, self.layer, self.estimator):
-            control.observe(self._update, "value")
-        for control in (self.mean, self.quantile, self.window, self.patience):
+        chosen = (self.noises, self.seeds, self.criterion, self.layer, self.estimator)
+        for control in (*chosen, self.mean, self.quantile, self.window, self.patience):
             control.observe(self._update, "value")
 
     def _study_changed(self, _change=None) -> None:
@@ -119,7 +123,7 @@ class Explorer(widgets.VBox):
             self.patience.max = max(longest, group.own.patience)
             self._reset()
         for run in self.chosen:
-            run.prepare(self.settings.layer)
+            run.tells(self.settings.layer)  # so that the first move of a slider is as fast as the next
 
     def _reset(self, _button=None) -> None:
         """Set what a run is recorded with as most of the runs have it."""
@@ -155,8 +159,7 @@ class Explorer(widgets.VBox):
 
     def draw(self) -> None:
         """Draw the figure anew."""
-        self._plot.show(self.chosen, self.outcomes, self.settings)
-        self.image.value = self._plot.png()
+        self.image.value = self._plot.png(self.chosen, self.outcomes, self.settings)
 
     def _told(self) -> str:
         """Two lines of HTML: the numbers, and what was stopped and what not."""
@@ -171,9 +174,10 @@ class Explorer(widgets.VBox):
             return f"<b>No runs chosen</b><br>{escape(self._left_out)}"
         if not found:
             return f"<b>No stop</b><br>{below}"
-        late = np.array([outcome.late for _, outcome in found])
-        numbers = [(outcome.gap, run.gap(run.records), outcome.spent, run.records) for run, outcome in found]
-        gap, without, spent, records = np.mean(numbers, axis=0)
+        stops = np.array([(o.record, o.spent, o.gap) for _, o in found])
+        ends = np.array([(run.oracle, run.records, run.gap(run.records)) for run, _ in found])
+        late = stops[:, 0] - ends[:, 0]
+        (_, spent, gap), (_, records, without) = stops.mean(axis=0), ends.mean(axis=0)
         return (
             f"<b>Mean gap {gap:.2f} points</b> (without stopping {without:.2f}). "
             f"The kept record lies {abs(late.mean()):.1f} {'after' if late.mean() >= 0 else 'before'} the oracle's on "
@@ -187,14 +191,3 @@ class Explorer(widgets.VBox):
 
 def _control(kind: type[widgets.Widget], name: str, width: str = "270px", name_width: str = "70px", **options):
     return kind(description=name, layout={"width": width}, style={"description_width": name_width}, **options)
-
-
-def _row(run: Recorded, outcome: Outcome, criterion: str) -> list:
-    """A row of the table, in the order of its columns."""
-    row = [run.parameters[name] for name in ("run", *SETTING, "seed")] + [criterion]
-    best = run.test_accuracy[run.oracle - 1]
-    if not outcome.record:
-        return [*row, *[math.nan] * 5, best, math.nan, math.nan, outcome.reason]
-    kept, spent = outcome.record - 1, outcome.spent - 1
-    row += [outcome.record, run.epoch[kept], outcome.spent, run.epoch[spent], run.test_accuracy[kept]]
-    return [*row, best, outcome.gap, run.epoch[kept] - run.epoch[run.oracle - 1], ""]

@@ -66,13 +66,13 @@ class Latex:
 Format = type[Html] | type[Latex]
 
 
-def interval(row: pd.Series, quantity: str, digits: int, form: Format) -> str:
+def interval(row: pd.Series, quantity: str, digits: int, form: Format, winner: bool = False) -> str:
     """The mean in a column and the ends of its interval beside it."""
     mean = row[f"{quantity}_mean"] if f"{quantity}_mean" in row else row[quantity]
     if pd.isna(mean):
         return form.text("–")
     low, high = row[f"{quantity}_low"], row[f"{quantity}_high"]
-    return form.number(plain(mean, digits), None if pd.isna(low) else (plain(low, digits), plain(high, digits)), False)
+    return form.number(plain(mean, digits), None if pd.isna(low) else (plain(low, digits), plain(high, digits)), winner)
 
 
 def plain(value: float, digits: int) -> str:

@@ -1,10 +1,5 @@
-"""From run folders to tables, figures and the report: the summary notebooks, executed in turn.
+"""From run folders to tables, figures and the report: the summary notebooks, executed in turn."""
 
-python -m lib.paper.report --runs runs --figures figures
-"""
-
-import argparse
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,31 +97,3 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
         pdf.write(folder / "report.html", folder / "report.pdf")
         bar.update()
     return folder / "report.html"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, 1 where the report could not be made, 130 for Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.paper.report", description="Rebuild tables, figures and report."
-    )
-    parser.add_argument("--runs", default="runs", help="folder of the run folders (default runs)")
-    parser.add_argument("--figures", help="folder to write to (default: figures, of other runs RUNS/figures)")
-    options = parser.parse_args(arguments)
-    figures = options.figures or (
-        "figures" if (ROOT / options.runs).resolve() == ROOT / "runs" else f"{options.runs}/figures"
-    )
-    try:
-        page = build(options.runs, figures)
-    except (FileNotFoundError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command begins again", file=sys.stderr)
-        return 130
-    shown = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
-    print(f"The report is {shown}, and {shown.with_suffix('.pdf').name} beside it")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

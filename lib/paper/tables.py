@@ -11,6 +11,8 @@ from lib.study.statistics import BASELINE, LEVEL, Friedman, counts
 HEADINGS = {
     "test_accuracy": ("Test accuracy (%)", 1),
     "gap": ("Gap to oracle (points)", 1),
+    "gap_iqm": ("Its interquartile mean", 1),
+    "improvement": (f"P (better than {LABELS[BASELINE]})", 2),
     "epochs_late": ("Epochs after oracle", 1),
     "spent": ("Records spent", 0),
     "pearson": ("Pearson r", 2),
@@ -49,21 +51,23 @@ def gaps(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
     return table[[*(name for name in table.columns if name != "Friedman p"), "Friedman p"]]
 
 
-def overall(summaries: dict[str, pd.DataFrame], across: Friedman) -> pd.DataFrame:
-    """All studies in numbers: the mean gap of each criterion in each, and its average rank across all settings.
+def overall(summaries: dict[str, pd.DataFrame], across: Friedman, over_runs: pd.DataFrame) -> pd.DataFrame:
+    """All studies in numbers: the mean gap of each criterion in each, and its average rank across datasets.
 
     Args:
         summaries: table of `lib.study.statistics.summary` of each study, by its name.
-        across: `lib.study.statistics.across_settings` of all their stops.
+        across: `lib.study.statistics.across_datasets` of all their stops.
+        over_runs: table of `lib.study.statistics.over_runs` for them.
 
     Returns:
-        A row a criterion: criterion, its mean gap in points over the settings of each study, settings won,
-        average_rank, holm_p against the baseline.
+        A row a criterion: criterion, its mean gap in points over the settings of each study, gap_iqm and improvement
+        with their ends, settings won, average rank, Holm p against the baseline.
     """
     everything = pd.concat(summaries.values())
     columns = {
         study: summary.groupby("criterion", observed=True)["gap_mean"].mean() for study, summary in summaries.items()
     }
+    columns |= dict(over_runs.items())
     columns["settings won"] = everything.groupby("criterion", observed=True)["winner"].sum()
     table = pd.DataFrame(columns)
     table["average rank"] = pd.Series(across.ranks, dtype=float)
@@ -75,9 +79,16 @@ def overall(summaries: dict[str, pd.DataFrame], across: Friedman) -> pd.DataFram
 def overall_printed(table: pd.DataFrame, across: Friedman, form: Format = Html) -> pd.DataFrame:
     """The table of `overall` as it is printed."""
     digits = {"settings won": 0, "average rank": 2, "Holm p": 3}
+    with_ends = {"gap_iqm": ("Interquartile mean (points)", 1), "improvement": HEADINGS["improvement"]}
     winners = [name in across.winners for name in table["criterion"]]
     printed = {"Criterion": [form.text(LABELS[name]) for name in table["criterion"]]}
     for column in table.columns[1:]:
+        if column.endswith(("_low", "_high")):
+            continue
+        if column in with_ends:
+            heading, places = with_ends[column]
+            printed[form.text(heading)] = [interval(row, column, places, form) for _, row in table.iterrows()]
+            continue
         heading = column[0].upper() + column[1:] if column in digits else f"{column} (points)"
         texts = [plain(value, digits.get(column, 1)) for value in table[column]]
         printed[form.text(heading)] = [
@@ -93,8 +104,9 @@ def criteria_caption(summary: pd.DataFrame, study: str, source: str) -> str:
     notes = "; ".join(dict.fromkeys(note for note in summary["note"] if note))
     return (
         f"{study}: {_seeds(summary)}; means over seeds with bootstrap 95 % intervals. Best average rank of gaps: "
-        f"{tested} (Friedman, seeds as blocks, p < {LEVEL}); Holm-adjusted p "
-        f"against {LABELS[BASELINE]}.{f' Note: {notes}.' if notes else ''} No correlation is given where a signal is "
+        f"{tested} (Friedman by permutation, seeds as blocks, p < {LEVEL}); Holm-adjusted exact p against "
+        f"{LABELS[BASELINE]}. P (better): share of the runs in which a smaller gap is left than by {LABELS[BASELINE]}, "
+        f"equal ones by half.{f' Note: {notes}.' if notes else ''} No correlation is given where a signal is "
         f"constant. The oracle is an upper bound, not a method. Data: {source}."
     )
 
@@ -103,7 +115,7 @@ def gaps_caption(summary: pd.DataFrame, study: str) -> str:
     """What the gaps at a glance show."""
     return (
         f"{study}: points below the oracle, means over seeds with bootstrap 95 % intervals, {_seeds(summary)}; bold: "
-        f"best average rank where criteria differ (Friedman, seeds as blocks, p < {LEVEL})."
+        f"best average rank where criteria differ (Friedman by permutation, seeds as blocks, p < {LEVEL})."
     )
 
 
@@ -125,8 +137,9 @@ def ablation_caption(changed: pd.DataFrame, study: str, seeds: int) -> str:
     """What the ablation shows."""
     return (
         f"{study}: CND with one choice changed at a time, everything else as in the study; means over runs of all "
-        f"noises and seeds with bootstrap 95 % intervals, differences on the same {_span(changed['runs'])} runs of up "
-        f"to {seeds} seed{'s' * (seeds != 1)}. What is best here was found on test data: no choice was made by it."
+        f"noises and seeds with bootstrap 95 % intervals, which resample seeds with all their noises; differences on "
+        f"the same {_span(changed['runs'])} runs of up to {seeds} seed{'s' * (seeds != 1)}. What is best here was "
+        "found on test data: no choice was made by it."
     )
 
 
@@ -153,12 +166,17 @@ def overall_caption(summaries: dict[str, pd.DataFrame], across: Friedman) -> str
     """What the overall table shows."""
     counted = [counts(summary) for summary in summaries.values()]
     runs, seeds = sum(runs for runs, _ in counted), pd.concat([seeds for _, seeds in counted])
-    test = "" if pd.isna(across.p_value) else f"; Friedman p = {across.p_value:.3g}, Holm p against {LABELS[BASELINE]}"
+    test = f"; Friedman p = {across.p_value:.3g} by permutation, exact Holm-adjusted p against {LABELS[BASELINE]}"
+    told = "" if pd.isna(across.p_value) else test
+    datasets = "1 dataset" if across.blocks == 1 else f"{across.blocks} datasets"
     note = f" Note: {across.note}." if across.note else ""
     return (
         f"All studies, {runs} runs, {_span(seeds)} seeds in a setting: gap to the oracle in points, averaged over "
-        f"the settings of each study; settings in which a criterion wins (Friedman significant, best rank); average "
-        f"rank over {across.blocks} settings, 1 the best{test}.{note}"
+        f"the settings of each study; interquartile mean over all runs, and share of them in which a smaller gap is "
+        f"left than by {LABELS[BASELINE]}, with bootstrap 95 % intervals that resample the seeds of each dataset, all "
+        f"settings of a seed together; settings in which a criterion wins (Friedman significant, best rank); average "
+        f"rank over {datasets}, 1 the best{told} (settings of one dataset share its samples and seeds, and are one "
+        f"block).{note}"
     )
 
 
@@ -177,8 +195,4 @@ def _seeds(summary: pd.DataFrame) -> str:
 def _cell(row: pd.Series, quantity: str, digits: int, form: Format) -> str:
     if row["runs"] == 0:
         return form.text("no stop")
-    mean, low, high = (row[f"{quantity}_{part}"] for part in ("mean", "low", "high"))
-    if pd.isna(mean):
-        return form.text("–")
-    ends = None if pd.isna(low) else (plain(low, digits), plain(high, digits))
-    return form.number(plain(mean, digits), ends, row["winner"] and quantity == "gap")
+    return interval(row, quantity, digits, form, row["winner"] and quantity == "gap")

@@ -34,12 +34,12 @@ def abstract(results: Results, across: Friedman) -> str:
 
 
 def ranking(across: Friedman) -> str:
-    """What the average ranks across settings say."""
+    """What the average ranks across datasets say."""
     if not across.ranks:
-        return "No criterion chose a record in every setting, so that none can be ranked across them."
+        return "No criterion chose a record in every setting, so that none can be ranked across datasets."
     order = sorted(across.ranks.items(), key=lambda item: item[1])
     ranked = listed([f"{LABELS[name]} ({rank:.2f})" for name, rank in order])
-    told = f"Average ranks of the gap to the oracle over {number(across.blocks, 'setting')}, 1 the best, are {ranked}"
+    told = f"Average ranks of the gap to the oracle over {number(across.blocks, 'dataset')}, 1 the best, are {ranked}"
     if pd.isna(across.p_value):
         return f"{told}; too little to be tested."
     if not across.significant:

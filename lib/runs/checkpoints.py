@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from lib.files import write_whole
+
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _log = logging.getLogger("lib")
@@ -23,20 +25,18 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint of tensors, numbers, texts, and lists and dictionaries of such. Raises OSError."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    content = buffer.getbuffer()
-    part = folder / f"{CHECKPOINT}.part"
-    try:
+    content, last = buffer.getbuffer(), folder / CHECKPOINT
+
+    def write(part: Path) -> None:
         with part.open("wb") as file:
             file.write(content)
             file.write(hashlib.sha256(content).digest())
             file.flush()
             os.fsync(file.fileno())
-        last = folder / CHECKPOINT
         if last.exists():
             last.replace(folder / PREVIOUS)
-        part.replace(last)
-    finally:
-        part.unlink(missing_ok=True)
+
+    write_whole(last, write)
 
 
 def load(folder: Path, device: str = "cpu") -> dict[str, Any] | None:
@@ -58,6 +58,6 @@ def load(folder: Path, device: str = "cpu") -> dict[str, Any] | None:
 
 
 def remove(folder: Path) -> None:
-    """Remove all checkpoints of a folder."""
-    for name in (CHECKPOINT, PREVIOUS, f"{CHECKPOINT}.part"):
+    """Remove the checkpoints of a folder."""
+    for name in (CHECKPOINT, PREVIOUS):
         (folder / name).unlink(missing_ok=True)

@@ -13,27 +13,22 @@
 | `<notebook>.ipynb` | the executed notebook, where papermill ran it |
 """
 
-import io
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
 
-from lib.checks import ParameterError
+from lib.checks import DataError, ParameterError
 from lib.parameters import Experiment
 
-ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS = (
-    "args.json",
-    "performances.csv",
-    "divergence.npy",
-    "run.log",
-    "weights.pt",
-)
+ARGS, PERFORMANCES, DIVERGENCE = "args.json", "performances.csv", "divergence.npy"
+LOG, WEIGHTS = "run.log", "weights.pt"
 LOCK, FAILURE = "run.lock", "failure.txt"
 IMPORTED = "imported_from"
 """Key of the environment in `args.json` that only an imported run has, see `lib.legacy`."""
@@ -43,11 +38,10 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 class Contents(NamedTuple):
-    """What is the same in all records of a run, and its records: names, and values of shape (records, columns)."""
+    """What is the same in all records of a run, and its records."""
 
     constant: dict[str, Any]
-    columns: list[str]
-    values: np.ndarray
+    records: pa.Table
 
 
 @dataclass(frozen=True)
@@ -86,24 +80,23 @@ class Run:
     @property
     def source(self) -> str:
         """Where the data is from, and what was done to it."""
-        return json.loads((self.folder / ARGS).read_text())["data"]["source"]
+        return description(self.folder)["data"]["source"]
 
     @property
     def own(self) -> dict[str, str]:
         """A digest of the user's own dataset and network, by parameter, where the run used such."""
-        return json.loads((self.folder / ARGS).read_text()).get("own", {})
+        return description(self.folder).get("own", {})
 
     @property
     def layers(self) -> dict[str, int]:
         """Neurons of each layer in `divergence`, in the order of its columns; empty where a run did not tell."""
-        return json.loads((self.folder / ARGS).read_text()).get("layers", {})
+        return layers_of(self.folder)
 
     @property
     def table(self) -> pd.DataFrame:
         """`performances` as `lib.runs.load` gives them, with name, parameters and data source in every row."""
-        description = json.loads((self.folder / ARGS).read_text())
         performances = self.performances
-        constant = pd.DataFrame(_constant(self.folder.name, description), index=performances.index)
+        constant = pd.DataFrame(_constant(self.folder.name, description(self.folder)), index=performances.index)
         return pd.concat([constant, performances], axis=1)
 
     def weights(self) -> dict:
@@ -113,69 +106,47 @@ class Run:
         return torch.load(self.folder / WEIGHTS, weights_only=True)
 
 
-def divergence_by_layer(folder: Path) -> dict[str, np.ndarray]:
+def description(folder: Path) -> dict[str, Any]:
+    """What `args.json` holds. Raises OSError, or ValueError where it is damaged."""
+    return json.loads((Path(folder) / ARGS).read_text())
+
+
+def layers_of(folder: Path) -> dict[str, int]:
+    """Neurons of each layer in the stored divergences of a run, in their order; empty where it did not tell."""
+    return description(folder).get("layers", {})
+
+
+def divergence_by_layer(folder: Path, records: int | None = None) -> dict[str, np.ndarray]:
     """CND in bits of the neurons of each stored layer, shape (records, neurons), in the order of the network.
 
-    One layer without a name where the run does not tell its layers. Raises FileNotFoundError where none was recorded.
+    One layer without a name where the run does not tell its layers. Raises FileNotFoundError where none was recorded,
+    ValueError where the file has not as many records, or not the neurons that the run tells.
     """
     bits = np.load(Path(folder) / DIVERGENCE)
-    layers = json.loads((Path(folder) / ARGS).read_text()).get("layers") or {"": bits.shape[1]}
+    layers = layers_of(folder) or {"": bits.shape[-1]}
+    expected = (len(bits) if records is None else records, sum(layers.values()))
+    if bits.shape != expected or not expected[1]:
+        raise ValueError(f"{DIVERGENCE} has shape {bits.shape}: must be {expected}")
     ends = np.cumsum(list(layers.values()))
     return dict(zip(layers, np.split(bits, ends[:-1], axis=1), strict=True))
 
 
 def read_performances(folder: Path) -> pd.DataFrame:
     """The records of a run folder; a last line that a crash cut short is left out."""
-    columns, values = records(folder)
-    return pd.DataFrame(values, columns=columns).astype({"record": int})
+    return records(folder).to_pandas().astype({"record": int})
 
 
-def records(folder: Path) -> tuple[list[str], np.ndarray]:
-    """Names and values, shape (records, columns), of the whole lines. Raises OSError, or ValueError for damage."""
-    columns, whole = _whole_lines(folder)
-    lines, fault = whole.splitlines(), f"{PERFORMANCES} has lines that are no {len(columns)} numbers"
+def records(folder: Path) -> pa.Table:
+    """The whole lines of `performances.csv`, float64 by name. Raises OSError, or DataError for damage."""
+    content = (Path(folder) / PERFORMANCES).read_bytes()
+    whole = content[: content.rfind(b"\n") + 1] or b"record,epoch\n"
+    names = whole.partition(b"\n")[0].decode(errors="replace").split(",")
+    numbers = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.float64()), null_values=[])
     try:
-        values = np.fromstring(",".join(lines), sep=",")
-    except ValueError as error:
-        raise ValueError(fault) from error
-    if values.size != len(lines) * len(columns) or any(line.count(",") != len(columns) - 1 for line in lines):
-        raise ValueError(fault)
-    return columns, values.reshape(len(lines), len(columns))
-
-
-def records_of_many(folders: Iterable[Path]) -> dict[Path, tuple[list[str], np.ndarray]]:
-    """As `records` of each folder, parsed together in a quarter of the time.
-
-    Folders whose records are missing are left out; those parsed together with damaged ones may be.
-    """
-    alike: dict[tuple[str, ...], dict[Path, str]] = {}
-    for folder in folders:
-        try:
-            columns, whole = _whole_lines(folder)
-        except (OSError, ValueError):
-            continue
-        if whole.count(",") == whole.count("\n") * (len(columns) - 1):
-            alike.setdefault(tuple(columns), {})[folder] = whole
-    found = {}
-    for columns, texts in alike.items():
-        ends = np.cumsum([whole.count("\n") for whole in texts.values()])
-        try:
-            text = io.StringIO("".join(texts.values()))
-            options = {"header": None, "dtype": np.float64, "keep_default_na": False, "na_values": ["nan"]}
-            values = pd.read_csv(text, **options).to_numpy()
-        except ValueError:
-            continue
-        if values.shape == (ends[-1], len(columns)):
-            parts = np.split(np.ascontiguousarray(values), ends[:-1])
-            found |= {folder: (list(columns), part) for folder, part in zip(texts, parts, strict=True)}
-    return found
-
-
-def _whole_lines(folder: Path) -> tuple[list[str], str]:
-    """Names of the columns, and the lines of values, without a last one that a crash cut short."""
-    text = (Path(folder) / PERFORMANCES).read_text()
-    header, _, whole = text[: text.rfind("\n") + 1].partition("\n")
-    return (header or "record,epoch").split(","), whole
+        return csv.read_csv(pa.py_buffer(whole), csv.ReadOptions(use_threads=False), convert_options=numbers)
+    except pa.ArrowInvalid as error:
+        why = " ".join(str(error).split())
+        raise DataError(f"{PERFORMANCES} has lines that are no {len(names)} numbers ({why})") from error
 
 
 def recorded(folder: Path) -> int:
@@ -189,27 +160,20 @@ def unfinished(folder: Path) -> str | None:
     return read(folder)[1]
 
 
-def read(folder: Path, recorded: tuple[list[str], np.ndarray] | None = None) -> tuple[Contents | None, str | None]:
-    """What a run folder holds, as far as it can be read, and why it is no finished run (None where it is).
-
-    Args:
-        folder: of the run.
-        recorded: its `records`, where they have been read before.
-    """
+def read(folder: Path) -> tuple[Contents | None, str | None]:
+    """What a run folder holds, as far as it can be read, and why it is no finished run (None where it is)."""
     folder = Path(folder)
     if not (folder / ARGS).exists():
         return None, f"unfinished: no {ARGS}"
     try:
-        description = json.loads((folder / ARGS).read_text())
-        parameters, imported = description["parameters"], IMPORTED in description.get("environment", {})
+        about = description(folder)
+        parameters, imported = about["parameters"], IMPORTED in about.get("environment", {})
         expected = parameters["epochs"] * parameters["records_per_epoch"]
-        if recorded is None:
-            recorded = records(folder) if (folder / PERFORMANCES).exists() else ([], np.empty((0, 0)))
-        columns, values = recorded
-        contents = Contents(_constant(folder.name, description), columns, values)
-        if len(values) != expected:
-            return contents, f"unfinished: {len(values)} of {expected} records"
-        missing = {"test_accuracy", *parameters["criteria"]} - set(columns)
+        made = records(folder) if (folder / PERFORMANCES).exists() else pa.table({})
+        contents = Contents(_constant(folder.name, about), made)
+        if len(made) != expected:
+            return contents, f"unfinished: {len(made)} of {expected} records"
+        missing = {"test_accuracy", *parameters["criteria"]} - set(made.column_names)
     except _BROKEN as error:
         return None, f"broken: {type(error).__name__}: {error}"
     if missing:
@@ -217,12 +181,12 @@ def read(folder: Path, recorded: tuple[list[str], np.ndarray] | None = None) -> 
     return contents, None if imported or (folder / WEIGHTS).exists() else f"unfinished: no {WEIGHTS}"
 
 
-def _constant(name: str, description: dict[str, Any]) -> dict[str, Any]:
+def _constant(name: str, about: dict[str, Any]) -> dict[str, Any]:
     """What is the same in all records of a run: its name, every parameter, and its data."""
     parameters = {
         name: ",".join(str(item) for item in value) if isinstance(value, list | tuple) else value
-        for name, value in (_DEFAULTS | description["parameters"]).items()
+        for name, value in (_DEFAULTS | about["parameters"]).items()
     }
-    about = description["data"]
-    realised = about.get("realised_noise_rate", math.nan)
-    return {"run": name, **parameters, "source": about["source"], "realised_noise_rate": realised}
+    data = about["data"]
+    realised = data.get("realised_noise_rate", math.nan)
+    return {"run": name, **parameters, "source": data["source"], "realised_noise_rate": realised}

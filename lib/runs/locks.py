@@ -1,8 +1,8 @@
 """One process at a time for a folder, on one machine or many that share a file system.
 
-The system itself holds the lock (flock, which NFS passes on) and lets go of it when the process dies, so that a file
-left behind locks nothing. Where a file system keeps such locks to each machine, the owner named in the file and the
-pulse that it gives tell that a process on another machine is at work.
+The system itself holds the lock (flock by `filelock`, which NFS passes on) and lets go of it when the process dies, so
+that a file left behind locks nothing. Where a file system keeps such locks to each machine, the owner named in the
+file and the pulse that it gives tell that a process on another machine is at work.
 """
 
 import fcntl
@@ -12,7 +12,10 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
+
+from lib.checks import RunInUse
 
 _PULSE = 10.0  # seconds between the signs of life of an owner
 _MISSED = 3  # signs in a row after whose absence an owner on another machine counts as dead
@@ -22,33 +25,26 @@ _ASKING = 1.0  # seconds for which somebody who only asks whether a lock is held
 class Lock:
     """A lock with an owner; use it in a `with` statement.
 
-    Raises FileExistsError, which names the owner, where another process holds it; a stale one is taken over.
+    Raises RunInUse, which names the owner, where another process holds it; a stale one is taken over.
     """
 
     def __init__(self, path: Path):
         self.path = Path(path)
-        self._file: IO[str] | None = None
+        self._lock = FileLock(path, timeout=_ASKING, thread_local=False, fallback_to_soft=False)
         self._released = threading.Event()
 
     def __enter__(self) -> "Lock":
-        deadline = time.monotonic() + _ASKING
-        while self._file is None:
-            file = self.path.open("a+")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._check_owner(file)
-                if _same_file(file, self.path):  # else its owner has just removed it
-                    self._file = file
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise FileExistsError(_refusal(self.path, _owner(self.path))) from None
-                time.sleep(0.05)
-            finally:
-                if self._file is None:
-                    file.close()
-        self._file.truncate(0)
-        self._file.write(json.dumps(_me()) + "\n")
-        self._file.flush()
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise _refusal(self.path) from None
+        try:
+            self._check_owner()
+            me = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID", "")}
+            self.path.write_text(json.dumps(me) + "\n")
+        except BaseException:
+            self._lock.release()
+            raise
         self._released.clear()
         threading.Thread(target=self._give_signs_of_life, daemon=True).start()
         return self
@@ -56,20 +52,19 @@ class Lock:
     def __exit__(self, *_error) -> None:
         self._released.set()
         self.path.unlink(missing_ok=True)
-        self._file.close()
-        self._file = None
+        self._lock.release()
 
-    def _check_owner(self, file: IO[str]) -> None:
+    def _check_owner(self) -> None:
         owner = _owner(self.path)
         if owner is None or owner["host"] == socket.gethostname():
             return
-        seen = os.fstat(file.fileno()).st_mtime_ns
+        seen = self.path.stat().st_mtime_ns
         for _ in range(_MISSED):
             if abs(time.time() - seen / 1e9) > 100 * _PULSE:
                 return
             time.sleep(_PULSE)
-            if os.fstat(file.fileno()).st_mtime_ns != seen:
-                raise FileExistsError(_refusal(self.path, owner))
+            if self.path.stat().st_mtime_ns != seen:
+                raise _refusal(self.path)
 
     def _give_signs_of_life(self) -> None:
         while not self._released.wait(_PULSE):
@@ -85,6 +80,7 @@ def holder(path: Path) -> str | None:
     if owner is None:
         return None
     try:
+        # Not by filelock, which asks by taking the lock for itself, in a folder that may be somebody else's.
         with Path(path).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             age = time.time() - os.fstat(file.fileno()).st_mtime
@@ -94,10 +90,6 @@ def holder(path: Path) -> str | None:
         return None
     elsewhere = owner["host"] != socket.gethostname()
     return _in_words(owner) if elsewhere and age < _MISSED * _PULSE else None
-
-
-def _me() -> dict[str, str | int]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID", "")}
 
 
 def _owner(path: Path) -> dict | None:
@@ -113,13 +105,7 @@ def _in_words(owner: dict) -> str:
     return f"process {owner['pid']} on {owner['host']}{job}"
 
 
-def _refusal(path: Path, owner: dict | None) -> str:
+def _refusal(path: Path) -> RunInUse:
+    owner = _owner(path)
     who = f" ({_in_words(owner)})" if owner else ""
-    return f"{path.parent}: is being written by another process{who}"
-
-
-def _same_file(file: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+    return RunInUse(f"{path.parent}: is being written by another process{who}")

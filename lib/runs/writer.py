@@ -3,15 +3,14 @@
 import io
 import json
 import logging
-import os
 import platform
-from collections.abc import Callable
-from pathlib import Path
+from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
 import torch
 
+from lib.files import write_whole
 from lib.parameters import Experiment
 from lib.runs import checkpoints
 from lib.runs.checkout import commit
@@ -36,7 +35,7 @@ class RunWriter:
         finished: the run, where another process finished it before this one got the folder; nothing is written then.
         state: of the training to go on with, as `checkpoint` took it; None where the run starts anew.
 
-    Raises FileExistsError on entering where another process is writing the same run.
+    Raises RunInUse on entering where another process is writing the same run.
     """
 
     def __init__(self, experiment: Experiment, about: dict[str, Any], layers: dict[str, int], own: dict[str, str]):
@@ -45,7 +44,7 @@ class RunWriter:
         self.state: dict[str, Any] | None = None
         self._environment = environment(experiment.device)
         self._content = {
-            "parameters": {name: _plain(value) for name, value in experiment.parameters().items()},
+            "parameters": experiment.parameters(),
             "data": about,
             "layers": layers,
             "own": own,
@@ -56,22 +55,30 @@ class RunWriter:
 
     def __enter__(self) -> "RunWriter":
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = Lock(self.folder / LOCK).__enter__()
-        self._handler: logging.Handler | None = None
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(Lock(self.folder / LOCK))
             self.finished = Run.find(self.experiment)
             if self.finished is None:
+                handler = stack.enter_context(closing(logging.FileHandler(self.folder / LOG)))
+                handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+                _log.setLevel(logging.INFO)
+                _log.addHandler(handler)
+                stack.callback(_log.removeHandler, handler)
+                stack.push(self._say_why)
                 self._begin()
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
-            raise
+            self._stack = stack.pop_all()
         return self
 
+    def __exit__(self, *error) -> None:
+        self._stack.__exit__(*error)
+
+    def _say_why(self, kind, error, _traceback) -> None:
+        if error is not None:
+            _log.error("stopped after record %d: %s: %s", len(self._rows), kind.__name__, error)
+
     def _begin(self) -> None:
-        self._handler = logging.FileHandler(self.folder / LOG)
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        _log.setLevel(logging.INFO)
-        _log.addHandler(self._handler)
+        for left_by_a_killed_process in self.folder.glob("*.part"):
+            left_by_a_killed_process.unlink()
         stored = checkpoints.load(self.folder, self.experiment.device)
         (self.folder / WEIGHTS).unlink(missing_ok=True)
         if stored and stored["content"] == self._content:
@@ -89,7 +96,7 @@ class RunWriter:
         self._columns, self._rows, divergence = stored["columns"], stored["rows"], stored["divergence"]
         self._divergence = [] if divergence is None else list(divergence.cpu().numpy())
         text = "".join(_line(row) for row in [self._columns, *self._rows]) if self._rows else ""
-        _write_whole(self.folder / PERFORMANCES, lambda part: part.write_text(text))
+        write_whole(self.folder / PERFORMANCES, lambda part: part.write_text(text))
         if self._divergence:
             self._write_divergence(self._divergence)
         self.state = stored["state"]
@@ -100,15 +107,7 @@ class RunWriter:
 
     def _describe(self) -> None:
         args = {"name": self.experiment.name, "environment": self._environment, **self._content}
-        _write_whole(self.folder / ARGS, lambda part: part.write_text(json.dumps(args, indent=2) + "\n"))
-
-    def __exit__(self, kind, error, _traceback) -> None:
-        if error is not None and self._handler:
-            _log.error("stopped after record %d: %s: %s", len(self._rows), kind.__name__, error)
-        if self._handler:
-            _log.removeHandler(self._handler)
-            self._handler.close()
-        self._lock.__exit__(None, None, None)
+        write_whole(self.folder / ARGS, lambda part: part.write_text(json.dumps(args, indent=2) + "\n"))
 
     @property
     def records(self) -> int:
@@ -142,12 +141,11 @@ class RunWriter:
             whole[: len(rows)] = rows
             content = io.BytesIO()
             np.save(content, whole)
-            _write_whole(path, lambda part: part.write_bytes(content.getbuffer()))
+            write_whole(path, lambda part: part.write_bytes(content.getbuffer()))
             return
+        begins = np.load(path, mmap_mode="r").offset
         with path.open("r+b") as file:
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-            file.seek(first * rows[0].nbytes, os.SEEK_CUR)
+            file.seek(begins + first * rows[0].nbytes)
             file.write(np.stack(rows).tobytes())
 
     def checkpoint(self, state: dict[str, Any]) -> None:
@@ -164,14 +162,10 @@ class RunWriter:
         """Store the final weights, which marks the run as finished."""
         content = io.BytesIO()  # torch on a full disk does not say that it is full
         torch.save(weights, content)
-        _write_whole(self.folder / WEIGHTS, lambda part: part.write_bytes(content.getbuffer()))
+        write_whole(self.folder / WEIGHTS, lambda part: part.write_bytes(content.getbuffer()))
         checkpoints.remove(self.folder)
         _log.info("finished")
         return Run(self.experiment, self.folder)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _line(values: list) -> str:
@@ -188,13 +182,3 @@ def environment(device: str) -> dict[str, str | None]:
         "commit": commit(),
         "device": name if device == "cpu" else torch.cuda.get_device_name(device),
     }
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name and rename it, so that nobody ever sees half of it."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

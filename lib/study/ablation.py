@@ -1,83 +1,47 @@
 """What the choices in CND are worth: each changed by itself, everything else as in the study."""
 
-import math
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.catalogue import noise_title
-from lib.criteria import CRITERIA
-from lib.parameters import ROOT, parameter_label
-from lib.runs.folder import divergence_by_layer
-from lib.stopping import select_record, select_smoothed, smooth
-from lib.study.statistics import intervals
+from lib.catalogue import CRITERIA, noise_title
+from lib.criteria import stops
+from lib.parameters import parameter_label
+from lib.stopping import select_smoothed, smooth
+from lib.study.restop import finished_runs
+from lib.study.statistics import seed_interval
 from lib.study.studies import SETTING_OF_A_RUN, Study, Variant
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 WINDOWS = (1, 2, 3, 5, 8, 12)
 PATIENCES = (1, 2, 5, 10, 20, 50)
 MEAN = "mean"
-_OF_RUNS = [
-    "run",
-    *SETTING_OF_A_RUN,
-    *("criteria", "window", "patience", "epochs", "records_per_epoch"),
-    *("cnd_layer", "cnd_aggregation", "cnd_quantile"),
-]
-
-
-def gap_at_stop(signal: np.ndarray, accuracy: np.ndarray, window: int, patience: int) -> float:
-    """Points below the oracle of the record that CND keeps; NaN where it can keep none. Shapes (records,)."""
-    try:
-        record = select_record(signal, CRITERIA["cnd"].mode, window, patience).record
-    except ValueError:
-        return np.nan
-    return 100 * (np.nanmax(accuracy) - accuracy[record - 1])
 
 
 class Divergences:
-    """The stored divergences of runs, each layer sorted over its neurons so that quantiles are cheap.
+    """The runs of a table that store the divergences of their neurons.
 
     Args:
-        runs: table of `lib.runs.load`; runs that store no divergences are left out.
+        table: of `lib.runs.load`; runs without divergences, or with damaged ones, are left out.
         folder: holds the run folders; relative paths start at the project root.
 
     Attributes:
-        runs: of each run what CND and its stop were set to.
+        runs: that are left.
     """
 
-    def __init__(self, runs: pd.DataFrame, folder: Path | str):
-        self.runs: list[pd.Series] = []
-        self._sorted: list[dict[str, np.ndarray]] = []
-        self._accuracies: list[np.ndarray] = []
-        for name, records in runs[[*_OF_RUNS, "test_accuracy"]].groupby("run", sort=True, observed=True):
-            first = records.iloc[0]
-            if "cnd" not in first["criteria"].split(","):
-                continue
-            try:
-                layers = divergence_by_layer(ROOT / folder / str(name))
-            except FileNotFoundError:
-                continue
-            self.runs.append(first)
-            self._sorted.append({layer: np.sort(bits, axis=1) for layer, bits in layers.items()})
-            self._accuracies.append(records["test_accuracy"].to_numpy())
+    def __init__(self, table: pd.DataFrame, folder: Path | str):
+        self.runs = [run for run in finished_runs(table, folder) if "cnd" in run.criteria and run.tells()]
 
     @property
     def layers(self) -> list[str]:
         """The layers that every run stores, in the order of the network."""
-        if not self._sorted:
-            return []
-        return [layer for layer in self._sorted[0] if all(layer in stored for stored in self._sorted)]
-
-    def signals(self, aggregation: float | str | None = None, layer: str | None = None) -> Iterator[np.ndarray]:
-        """CND of each run, shape (records,), by a quantile or `MEAN` of a layer's neurons; None: as the run has it."""
-        for first, stored in zip(self.runs, self._sorted, strict=True):
-            bits = stored[layer or first["cnd_layer"] or list(stored)[-1]]
-            chosen = aggregation
-            if chosen is None:
-                chosen = MEAN if first["cnd_aggregation"] == "mean" else first["cnd_quantile"]
-            yield bits.mean(axis=1) if chosen == MEAN else sorted_quantile(bits, float(chosen))
+        first = self.runs[0].layers if self.runs else {}
+        return [layer for layer in first if all(layer in run.layers for run in self.runs)]
 
     def gaps(
         self,
@@ -86,40 +50,39 @@ class Divergences:
         patiences: Sequence[int | None] = (None,),
         layer: str | None = None,
     ) -> np.ndarray:
-        """Points below the oracle of the records that CND keeps, in all combinations; None: as the run has it.
+        """Points below the oracle of the records that CND keeps, in all combinations.
+
+        Args:
+            aggregations: quantiles over the neurons, or `MEAN`; None, here as elsewhere: as the run has it.
+            windows, patiences: in records.
+            layer: by its name.
 
         Returns:
             Shape (aggregations, windows, patiences, runs); NaN where CND can keep no record.
         """
         found = np.full((len(aggregations), len(windows), len(patiences), len(self.runs)), np.nan)
-        for i, aggregation in enumerate(aggregations):
-            for run, signal in enumerate(self.signals(aggregation, layer)):
-                first, accuracy = self.runs[run], self._accuracies[run]
-                for j, window in enumerate(windows):
-                    smoothed = smooth(signal, window or int(first["window"]))
-                    for k, patience in enumerate(patiences):
-                        record = select_smoothed(smoothed, CRITERIA["cnd"].mode, patience or int(first["patience"]))
-                        if record:
-                            found[i, j, k, run] = 100 * (np.nanmax(accuracy) - accuracy[record - 1])
+        for (i, aggregation), (r, run) in itertools.product(enumerate(aggregations), enumerate(self.runs)):
+            changed: dict[str, Any] = {} if layer is None else {"layer": layer}
+            if aggregation is not None:
+                changed["quantile"] = None if aggregation == MEAN else aggregation
+            signal = run.signal(replace(run.own, **changed))
+            for j, window in enumerate(windows):
+                smoothed = smooth(signal, window or run.own.window)
+                for k, patience in enumerate(patiences):
+                    record = select_smoothed(smoothed, CRITERIA["cnd"].mode, patience or run.own.patience)
+                    found[i, j, k, r] = run.gap(record)
         return found
+
+    def compared(self, gaps: np.ndarray, reference: np.ndarray) -> pd.DataFrame:
+        """Gaps and those of the study, shape (runs,), as a row a run: dataset, seed, gap, reference."""
+        about = {name: [run.parameters[name] for run in self.runs] for name in ("dataset", "seed")}
+        return pd.DataFrame(about | {"gap": gaps, "reference": reference})
 
 
 def runs_with_layers(study: Study) -> pd.DataFrame:
     """The runs of a study that store several layers, or those that repeat its trainings to store them."""
     trained_alike = [study.runs, *(variant.runs for variant in study.variants if not variant.changed)]
     return next((runs for runs in trained_alike if runs["cnd_stored_layers"].iloc[0]), study.runs)
-
-
-def sorted_quantile(values: np.ndarray, quantile: float) -> np.ndarray:
-    """The quantile, interpolated linearly, of values sorted along the last axis; shape (n, m) gives (n,).
-
-    As `lib.cnd.aggregate` takes it of values in any order; NaN where a value is missing.
-    """
-    place = quantile * (values.shape[1] - 1)
-    low, high = (values[:, at].astype(np.float64) for at in (math.floor(place), math.ceil(place)))
-    weight = place % 1
-    found = low + weight * (high - low) if weight < 0.5 else high - (1 - weight) * (high - low)
-    return np.where(np.isnan(values[:, -1]), np.nan, found)
 
 
 def table(study: Study, folder: Path | str) -> pd.DataFrame:
@@ -131,62 +94,50 @@ def table(study: Study, folder: Path | str) -> pd.DataFrame:
 
     Returns:
         A row a choice and value: choice, value, runs compared (those that both ways stop), failed (those where the
-        change keeps no record), gap and its ends (points, mean over runs), difference to the study's on the same runs
-        and its ends; of the study itself the difference is 0.
+        change keeps no record), gap and its ends (points, mean over runs, `seed_interval`), difference to the study's
+        on the same runs and its ends; of the study itself the difference is 0.
     """
     with_layers = runs_with_layers(study)
     stored = Divergences(study.runs, folder)
     layered = stored if with_layers is study.runs else Divergences(with_layers, folder)
-    rows = [*_stored_choices(stored), *_layers(layered), *_variants(study)]
-    samples = [values[np.isfinite(values)] for row in rows for values in (row["gaps"], row["gaps"] - row["reference"])]
-    ends = intervals(samples).reshape(len(rows), 2, 2)
-    told = []
-    for i, row in enumerate(rows):
-        gaps, differences = samples[2 * i : 2 * i + 2]
-        told.append(
-            {
-                "choice": row["choice"],
-                "value": row["value"],
-                "runs": len(differences),
-                "failed": int(np.isnan(row["gaps"]).sum()),
-                "gap": gaps.mean() if len(gaps) else np.nan,
-                "gap_low": ends[i, 0, 0],
-                "gap_high": ends[i, 0, 1],
-                "difference": differences.mean() if len(differences) else np.nan,
-                "difference_low": ends[i, 1, 0],
-                "difference_high": ends[i, 1, 1],
-            }
-        )
-    return pd.DataFrame(told)
+    rows = []
+    for choice, value, compared in (*_stored_choices(stored), *_layers(layered), *_variants(study)):
+        compared["difference"] = compared["gap"] - compared["reference"]
+        row = {"choice": choice, "value": value, "runs": compared["difference"].count()}
+        row["failed"] = compared["gap"].isna().sum()
+        for quantity in ("gap", "difference"):
+            low, high = seed_interval(compared, quantity)
+            row |= {quantity: compared[quantity].mean(), f"{quantity}_low": low, f"{quantity}_high": high}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def _stored_choices(stored: Divergences) -> Iterator[dict]:
+def _stored_choices(stored: Divergences) -> Iterator[tuple[str, str, pd.DataFrame]]:
     if not stored.runs:
         return
-    longest = stored.runs[0]["epochs"] * stored.runs[0]["records_per_epoch"]
-    windows = [window for window in WINDOWS if window <= longest]
-    changed = {
-        "aggregation over neurons": stored.gaps(aggregations=(MEAN, *QUANTILES))[:, 0, 0],
-        "window": stored.gaps(windows=windows)[0, :, 0],
-        "patience": stored.gaps(patiences=PATIENCES)[0, 0],
-    }
-    named = {
-        "aggregation over neurons": [MEAN, *(f"{100 * quantile:g}% quantile" for quantile in QUANTILES)],
-        "window": [f"{window} record{'s' * (window > 1)}" for window in windows],
-        "patience": [f"{patience} record{'s' * (patience > 1)}" for patience in PATIENCES],
-    }
     reference = stored.gaps()[0, 0, 0]
-    yield _row("as in the study", "", reference, reference)
-    for choice, values in named.items():
-        for value, gaps in zip(values, changed[choice], strict=True):
-            yield _row(choice, value, gaps, reference)
+    yield "as in the study", "", stored.compared(reference, reference)
+    aggregations = {MEAN: MEAN} | {f"{100 * quantile:g}% quantile": quantile for quantile in QUANTILES}
+    windows = {_in_records(window): window for window in WINDOWS if window <= stored.runs[0].records}
+    patiences = {_in_records(patience): patience for patience in PATIENCES}
+    for choice, values, gaps in (
+        ("aggregation over neurons", aggregations, stored.gaps(aggregations=[*aggregations.values()])[:, 0, 0]),
+        ("window", windows, stored.gaps(windows=[*windows.values()])[0, :, 0]),
+        ("patience", patiences, stored.gaps(patiences=PATIENCES)[0, 0]),
+    ):
+        for value, of_value in zip(values, gaps, strict=True):
+            yield choice, value, stored.compared(of_value, reference)
 
 
-def _layers(stored: Divergences) -> Iterator[dict]:
+def _in_records(number: int) -> str:
+    return f"{number} record{'s' * (number > 1)}"
+
+
+def _layers(stored: Divergences) -> Iterator[tuple[str, str, pd.DataFrame]]:
     if len(stored.layers) > 1:
         reference = stored.gaps()[0, 0, 0]
         for layer in stored.layers:
-            yield _row("layer", layer, stored.gaps(layer=layer)[0, 0, 0], reference)
+            yield "layer", layer, stored.compared(stored.gaps(layer=layer)[0, 0, 0], reference)
 
 
 def is_shown(variant: Variant) -> bool:
@@ -194,66 +145,47 @@ def is_shown(variant: Variant) -> bool:
     return bool(variant.changed) and "validation_share" not in variant.changed
 
 
-def _variants(study: Study) -> Iterator[dict]:
+def _variants(study: Study) -> Iterator[tuple[str, str, pd.DataFrame]]:
     reference = _gaps_of(study.runs)
     for variant in sorted(
-        study.variants, key=lambda variant: [(name, str(type(value)), value) for name, value in variant.changed.items()]
+        filter(is_shown, study.variants),
+        key=lambda variant: [(name, str(type(value)), value) for name, value in variant.changed.items()],
     ):
-        if not is_shown(variant):
-            continue
-        both = pd.concat([_gaps_of(variant.runs), reference], axis=1, keys=["variant", "study"], join="inner")
-        if len(both):
+        both = [_gaps_of(variant.runs), reference]
+        compared = pd.concat(both, axis=1, keys=["gap", "reference"], join="inner").reset_index()
+        if len(compared):
             choice = ", ".join(parameter_label(name) for name in variant.changed)
             value = ", ".join(str(value).replace("_", " ") for value in variant.changed.values())
-            yield _row(choice, value, both["variant"].to_numpy(), both["study"].to_numpy())
+            yield choice, value, compared
 
 
 def _gaps_of(runs: pd.DataFrame) -> pd.Series:
-    found = {}
-    needed = [*_OF_RUNS, "cnd", "test_accuracy"] if "cnd" in runs else _OF_RUNS
-    for key, records in runs[needed].groupby(SETTING_OF_A_RUN, observed=True):
-        first = records.iloc[0]
-        if "cnd" in first["criteria"].split(","):
-            signal, accuracy = records["cnd"].to_numpy(), records["test_accuracy"].to_numpy()
-            found[key] = gap_at_stop(signal, accuracy, int(first["window"]), int(first["patience"]))
-    return pd.Series(found, dtype=float)
-
-
-def _row(choice: str, value: str, gaps: np.ndarray, reference: np.ndarray) -> dict:
-    return {"choice": choice, "value": value, "gaps": gaps, "reference": reference}
+    of_cnd = stops(runs).query("criterion == 'cnd'").drop_duplicates(SETTING_OF_A_RUN)
+    return of_cnd.set_index(["dataset", *SETTING_OF_A_RUN])["gap"]
 
 
 def heat_maps(stored: Divergences) -> dict[str, pd.DataFrame]:
     """Mean gap of CND over runs, in points, as two choices change together: each table's rows and columns are named."""
-    pairs = {
-        "window × patience": stored.gaps((None,), WINDOWS, PATIENCES)[0],
-        "window × quantile": stored.gaps(QUANTILES, WINDOWS)[:, :, 0].swapaxes(0, 1),
-        "patience × quantile": stored.gaps(QUANTILES, (None,), PATIENCES)[:, 0].swapaxes(0, 1),
+    window, patience = pd.Index(WINDOWS, name="window"), pd.Index(PATIENCES, name="patience")
+    quantile = pd.Index([f"{100 * q:g}%" for q in QUANTILES], name="quantile")
+    maps = (
+        (window, patience, stored.gaps((None,), WINDOWS, PATIENCES)[0]),
+        (window, quantile, stored.gaps(QUANTILES, WINDOWS)[:, :, 0].swapaxes(0, 1)),
+        (patience, quantile, stored.gaps(QUANTILES, (None,), PATIENCES)[:, 0].swapaxes(0, 1)),
+    )
+    return {
+        f"{rows.name} × {columns.name}": pd.DataFrame(
+            np.ma.masked_invalid(gaps).mean(axis=-1).filled(np.nan), index=rows, columns=columns
+        )
+        for rows, columns, gaps in maps
     }
-    names = {"window": WINDOWS, "patience": PATIENCES, "quantile": [f"{100 * q:g}%" for q in QUANTILES]}
-    found = {}
-    for title, cells in pairs.items():
-        rows, columns = title.split(" × ")
-        found[title] = pd.DataFrame(_means(cells), index=names[rows], columns=names[columns])
-        found[title].index.name, found[title].columns.name = rows, columns
-    return found
-
-
-def _means(values: np.ndarray) -> np.ndarray:
-    """Means over the last axis of what is finite; NaN where nothing is."""
-    finite = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        return np.where(finite, values, 0).sum(axis=-1) / finite.sum(axis=-1)
 
 
 def layer_signals(stored: Divergences) -> pd.DataFrame:
     """CND of each stored layer over the epochs: a row a run, record and layer (noise, seed, layer, epoch, cnd)."""
     rows = []
-    for layer in stored.layers:
-        for run, signal in zip(stored.runs, stored.signals(layer=layer), strict=True):
-            about = {"noise": noise_title(run["noise"], run["noise_rate"]), "seed": run["seed"], "layer": layer}
-            epochs = np.arange(1, len(signal) + 1) / run["records_per_epoch"]
-            rows.append(pd.DataFrame(about | {"epoch": epochs, "cnd": signal}))
-    return (
-        pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["noise", "seed", "layer", "epoch", "cnd"])
-    )
+    for layer, run in itertools.product(stored.layers, stored.runs):
+        about = {"noise": noise_title(*run.noise), "seed": run.seed, "layer": layer}
+        rows.append(pd.DataFrame(about | {"epoch": run.epoch, "cnd": run.signal(replace(run.own, layer=layer))}))
+    columns = ["noise", "seed", "layer", "epoch", "cnd"]
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)

@@ -10,7 +10,7 @@ import pandas as pd
 from lib.criteria import stops
 from lib.runs import table as runs
 from lib.study import statistics
-from lib.study.statistics import Friedman
+from lib.study.ranks import Friedman
 from lib.study.studies import Study, studies
 
 
@@ -55,11 +55,18 @@ class Results:
         """The runs of the studies themselves, without their variants."""
         return pd.concat([result.study.runs for result in self.studies])
 
+    @cached_property
+    def stops(self) -> dict[str, pd.DataFrame]:
+        """See `lib.criteria.stops`, of each study by its name."""
+        return {result.study.name: result.stops for result in self.studies}
+
     def across(self) -> Friedman:
-        """Average ranks over the settings of all studies."""
-        return statistics.across_settings(
-            pd.concat([result.stops.assign(dataset=result.study.name) for result in self.studies])
-        )
+        """See `lib.study.statistics.across_datasets`."""
+        return statistics.across_datasets(self.stops)
+
+    def over_runs(self) -> pd.DataFrame:
+        """See `lib.study.statistics.over_runs`."""
+        return statistics.over_runs(self.stops)
 
 
 def results(folder: Path | str) -> Results:

@@ -1,12 +1,16 @@
-"""Statistics over seeds and settings: bootstrap intervals, correlations, Friedman's test with Holm's post-hoc, ranks.
+"""Statistics over seeds, settings and datasets: means and intervals, correlations, and what is tested.
 
-Seeds are blocks: in one setting (dataset, noise, rate) the same seed gives every criterion the same training. Across
-settings, settings are blocks. Smaller values are better, as gaps to the oracle are.
+In one setting (dataset, noise, rate) seeds are blocks: the same seed gives every criterion the same training. Settings
+of one dataset share its samples and seeds and are no blocks of their own: across them each dataset is a block, and
+intervals come from resampling the seeds of a dataset, each with all that it has. Smaller gaps to the oracle are better.
+
+Few seeds are usual, so that beside means and ranks stand what Agarwal et al. (NeurIPS 2021) ask for: the interquartile
+mean, and the probability of improvement.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,24 +19,27 @@ import scipy.stats
 from lib.catalogue import noise_place
 from lib.criteria import CRITERIA, LABELS, SETTING
 from lib.stopping import smooth
+from lib.study.ranks import BASELINE, LEVEL, Friedman, friedman
 
-LEVEL = 0.05
-"""Level of every test; intervals cover one minus it."""
-BASELINE = "prediction_changes"
-"""Criterion that the others are compared with."""
-QUANTITIES = ("test_accuracy", "gap", "epochs_late", "spent", "pearson", "kendall")
-"""What is averaged over seeds: columns of `lib.criteria.stops` and `correlations`."""
-_RESAMPLES = 2000
+QUANTITIES = ("test_accuracy", "gap", "epochs_late", "spent", "pearson", "kendall", "improvement")
+"""What is averaged over seeds: columns of `lib.criteria.stops` and `correlations`, and `improvement`."""
+_BOOTSTRAP = {"confidence_level": 1 - LEVEL, "n_resamples": 2000, "batch": 200, "method": "percentile"}
 
 
-def intervals(samples: Sequence[Iterable[float]], seed: int = 0) -> np.ndarray:
-    """Percentile bootstrap intervals of means, 95 %.
+def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Mean without the lowest and the highest quarter of the values, each rounded down; NaN are left out."""
+    return scipy.stats.trim_mean(values, 0.25, axis=axis, nan_policy="omit")
+
+
+def intervals(samples: Sequence[Iterable[float]], statistic: Callable = np.mean, seed: int = 0) -> np.ndarray:
+    """Percentile bootstrap intervals, 95 %.
 
     With the three to five seeds that are usual they are narrower than they should be: resampling cannot show what no
     seed has shown.
 
     Args:
         samples: the values of each sample; samples may differ in length.
+        statistic: of the values along an `axis`.
         seed: of the resampling.
 
     Returns:
@@ -42,18 +49,43 @@ def intervals(samples: Sequence[Iterable[float]], seed: int = 0) -> np.ndarray:
     found = np.full((len(arrays), 2), np.nan)
     for size in {len(values) for values in arrays if len(values) > 1}:
         places = [i for i, values in enumerate(arrays) if len(values) == size]
-        result = scipy.stats.bootstrap(
-            (np.stack([arrays[i] for i in places]),),
-            np.mean,
-            axis=1,
-            confidence_level=1 - LEVEL,
-            n_resamples=_RESAMPLES,
-            batch=100,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        )
+        alike, rng = np.stack([arrays[i] for i in places]), np.random.default_rng(seed)
+        result = scipy.stats.bootstrap((alike,), statistic, axis=1, rng=rng, **_BOOTSTRAP)
         found[places] = np.stack(result.confidence_interval, axis=1)
     return found
+
+
+def seed_interval(
+    rows: pd.DataFrame, quantity: str, statistic: Callable = np.nanmean, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval, 95 %, of a statistic of all rows, which resamples the seeds of each dataset.
+
+    Datasets are strata; with a seed of a dataset all its rows are drawn, as they are not independent.
+
+    Args:
+        rows: a row a run, with columns dataset, seed and the quantity; NaN are left out.
+        quantity: a column.
+        statistic: of values along an `axis`, which leaves NaN out.
+        seed: of the resampling.
+
+    Returns:
+        Lower and upper end; NaN where a dataset has fewer than two seeds.
+    """
+    known = rows.dropna(subset=quantity)
+    numbered = known.assign(place=known.groupby(["dataset", "seed"], observed=True).cumcount())
+    strata = [
+        dataset.pivot(index="seed", columns="place", values=quantity).to_numpy()
+        for _, dataset in numbered.groupby("dataset", observed=True)
+    ]
+    if min((len(stratum) for stratum in strata), default=0) < 2:
+        return math.nan, math.nan
+
+    def of_drawn(*drawn: np.ndarray, axis: int = -1) -> np.ndarray:
+        values = [stratum[seeds].reshape(*seeds.shape[:-1], -1) for stratum, seeds in zip(strata, drawn, strict=True)]
+        return statistic(np.concatenate(values, axis=-1), axis=axis)
+
+    seeds, rng = [np.arange(len(stratum)) for stratum in strata], np.random.default_rng(seed)
+    return tuple(scipy.stats.bootstrap(seeds, of_drawn, vectorized=True, rng=rng, **_BOOTSTRAP).confidence_interval)
 
 
 def correlations(performances: pd.DataFrame) -> pd.DataFrame:
@@ -86,106 +118,22 @@ def correlation(signal: np.ndarray, accuracy: np.ndarray) -> dict[str, float]:
         return {"pearson": math.nan, "kendall": math.nan}
     return {
         "pearson": float(np.corrcoef(signal, accuracy)[0, 1]),
-        "kendall": kendall(signal, accuracy),
+        "kendall": float(scipy.stats.kendalltau(signal, accuracy).statistic),
     }
 
 
-def kendall(x: np.ndarray, y: np.ndarray) -> float:
-    """Kendall's tau-b of two series, shape (n,), neither constant.
+def improvement(stops: pd.DataFrame, baseline: str = BASELINE) -> pd.Series:
+    """Whether each stop leaves fewer points than the baseline's of the same training: 1, 1/2 where equal, or 0.
 
-    Pair by pair, which for the hundreds of records of a run is many times faster than a call of SciPy, and the same.
-    """
-    rises = [np.sign(np.subtract.outer(values, values)) for values in (x, y)]
-    concordant, *pairs = (np.vdot(a, b) for a, b in ((rises[0], rises[1]), (rises[0],) * 2, (rises[1],) * 2))
-    return float(concordant / math.sqrt(pairs[0] * pairs[1]))
-
-
-@dataclass(frozen=True)
-class Friedman:
-    """Friedman's test (1937), corrected for ties, of methods over blocks.
-
-    Attributes:
-        statistic, p_value: chi-squared with (methods - 1) degrees of freedom; NaN where there can be no test.
-        blocks: complete blocks that were compared.
-        ranks: average rank of each method, 1 the best; ties share the mean of their ranks.
-        against_baseline: Holm-adjusted p-value of each method but the baseline (z of the rank difference, two-sided;
-            Demšar, JMLR 2006, section 3.2.2); empty without a baseline, or where the methods do not differ.
-        note: what was left out, or why there can be no test; empty where nothing is to be said.
-    """
-
-    statistic: float
-    p_value: float
-    blocks: int
-    ranks: Mapping[str, float] = field(default_factory=dict)
-    against_baseline: Mapping[str, float] = field(default_factory=dict)
-    note: str = ""
-
-    @property
-    def significant(self) -> bool:
-        """Whether the methods differ."""
-        return self.p_value < LEVEL
-
-    @property
-    def winners(self) -> list[str]:
-        """The methods of best average rank where the methods differ, else none."""
-        best = min(self.ranks.values(), default=math.nan)
-        return [name for name, rank in self.ranks.items() if rank == best] if self.significant else []
-
-    @property
-    def critical_difference(self) -> float:
-        """Difference of average ranks from which on two methods differ (Nemenyi; Demšar 2006, section 3.2.2)."""
-        return critical_difference(len(self.ranks), self.blocks) if self.ranks else math.nan
-
-
-def friedman(values: pd.DataFrame, baseline: str | None = BASELINE) -> Friedman:
-    """Compare methods over blocks.
+    Its mean is the probability of improvement, in pairs, as the same run is behind both. NaN for the baseline itself,
+    and where one of the two chose no record.
 
     Args:
-        values: a row a block, a column a method, smaller is better. Methods without any value and blocks that lack
-            one are left out; the note counts the blocks.
-        baseline: method that the others are compared with.
+        stops: table of `lib.criteria.stops`.
+        baseline: criterion that the others are compared with.
     """
-    methods = values.dropna(axis="columns", how="all")
-    complete = methods.dropna()
-    left_out = len(values) - len(complete)
-    notes = [f"{left_out} of {len(values)} blocks left out, incomplete"] if left_out else []
-    (blocks, count), names = complete.shape, list(complete.columns)
-    if blocks == 0:
-        return Friedman(math.nan, math.nan, 0, note="; ".join([*notes, "no complete block"]))
-    by_block = scipy.stats.rankdata(complete.to_numpy(), axis=1)
-    ranks = dict(zip(names, by_block.mean(axis=0).tolist(), strict=True))
-    no_test = None
-    if count < 3:
-        no_test = f"no test of {count} methods, which must be at least 3"
-    elif blocks < 2:
-        no_test = "no test of a single block"
-    elif np.ptp(by_block, axis=1).max() == 0:
-        no_test = "no test: all methods tie in every block"
-    if no_test:
-        return Friedman(math.nan, math.nan, blocks, ranks, note="; ".join([*notes, no_test]))
-    statistic, p_value = scipy.stats.friedmanchisquare(*complete.to_numpy().T)
-    against = {}
-    if baseline in ranks and p_value < LEVEL:
-        others = [name for name in names if name != baseline]
-        error = math.sqrt(count * (count + 1) / (6 * blocks))
-        z = np.array([ranks[name] - ranks[baseline] for name in others]) / error
-        against = dict(zip(others, holm(2 * scipy.stats.norm.sf(np.abs(z))).tolist(), strict=True))
-    return Friedman(float(statistic), float(p_value), blocks, ranks, against, "; ".join(notes))
-
-
-def holm(p_values: Iterable[float]) -> np.ndarray:
-    """p-values adjusted for their number by Holm's step-down procedure (1979), shape (n,)."""
-    p = np.asarray(list(p_values), dtype=float)
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
-    return adjusted
-
-
-def critical_difference(methods: int, blocks: int) -> float:
-    """Nemenyi's critical difference of average ranks: q sqrt(k (k + 1) / 6 N), q the studentized range over sqrt 2."""
-    q = scipy.stats.studentized_range.ppf(1 - LEVEL, methods, math.inf) / math.sqrt(2)
-    return float(q * math.sqrt(methods * (methods + 1) / (6 * blocks)))
+    of_baseline = stops["run"].map(stops[stops["criterion"] == baseline].set_index("run")["gap"])
+    return ((1 + np.sign(of_baseline - stops["gap"])) / 2).where(stops["criterion"] != baseline)
 
 
 def in_settings(stops: pd.DataFrame, baseline: str = BASELINE) -> dict[tuple, Friedman]:
@@ -205,28 +153,87 @@ def in_settings(stops: pd.DataFrame, baseline: str = BASELINE) -> dict[tuple, Fr
     return found
 
 
-def across_settings(stops: pd.DataFrame, baseline: str = BASELINE) -> Friedman:
-    """Friedman's test across settings: each a block, its values the gaps averaged over seeds.
+def across_datasets(stops: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> Friedman:
+    """Friedman's test across datasets, each a block: its values are the ranks of mean gaps, averaged over its settings.
 
     Args:
-        stops: as for `in_settings`; criteria that do not occur in every setting are left out, and the note names them.
+        stops: as for `in_settings`, of each study by its name; criteria that do not occur in every setting are left
+            out, and the note names them.
         baseline: criterion that the others are compared with.
     """
-    methods = stops[stops["criterion"].isin(CRITERIA)]
-    gaps = methods.groupby([*SETTING, "criterion"], observed=True)["gap"].mean().unstack("criterion")
+    methods = _joined(stops).loc[lambda table: table["criterion"].isin(CRITERIA)]
+    gaps = methods.groupby(["study", *SETTING, "criterion"], observed=True)["gap"].mean().unstack("criterion")
     shared = gaps.dropna(axis="columns")
-    found = friedman(shared, baseline)
-    left_out = [LABELS[name] for name in gaps.columns if name not in shared]
-    told = [found.note] if found.note else []
-    if left_out:
-        told.append(f"left out, as not in every setting: {', '.join(left_out)}")
-    return Friedman(found.statistic, found.p_value, found.blocks, found.ranks, found.against_baseline, "; ".join(told))
+    found = friedman(shared.rank(axis="columns").groupby("dataset", observed=True).mean(), baseline)
+    left_out = ", ".join(LABELS[name] for name in gaps.columns if name not in shared)
+    told = [found.note, f"left out, as not in every setting: {left_out}" if left_out else ""]
+    return replace(found, note="; ".join(note for note in told if note))
+
+
+def over_runs(stops: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> pd.DataFrame:
+    """Every criterion over all runs of all studies, datasets being strata whose seeds are resampled.
+
+    Args:
+        stops: table of `lib.criteria.stops` of each study by its name.
+        baseline: criterion that the others are compared with.
+
+    Returns:
+        A row a criterion, which is the index: gap_iqm, interquartile mean of the gaps in points; improvement,
+        probability of improvement over the baseline; of each low and high (95 %). Runs that it did not stop are left
+        out.
+    """
+    joined = _joined(stops).assign(improvement=lambda table: improvement(table, baseline))
+    rows = {}
+    for criterion, of_runs in joined.groupby("criterion", sort=False, observed=True):
+        rows[criterion] = {}
+        for name, quantity, statistic in (
+            ("gap_iqm", "gap", interquartile_mean),
+            ("improvement", "improvement", np.nanmean),
+        ):
+            known, (low, high) = of_runs[quantity].dropna(), seed_interval(of_runs, quantity, statistic)
+            value = statistic(known) if len(known) else math.nan
+            rows[criterion] |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _joined(stops: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([table.assign(study=study) for study, table in stops.items()], ignore_index=True)
 
 
 def counts(summary: pd.DataFrame) -> tuple[int, pd.Series]:
     """Runs of a `summary`, and seeds of each of its settings."""
     settings = summary.assign(runs=summary["runs"] + summary["failed"]).groupby(SETTING, observed=True)
     return int(settings["runs"].max().sum()), settings["seeds"].max()
+
+
+def over_seeds(stops: pd.DataFrame, keys: list[str], quantities: Sequence[str]) -> pd.DataFrame:
+    """Means of stops over seeds, with their `intervals`.
+
+    Args:
+        stops: table of `lib.criteria.stops`, with further columns where keys and quantities name them.
+        keys: columns that tell apart what is averaged; the table is sorted by them, criteria as in
+            `lib.criteria.LABELS`.
+        quantities: columns that are averaged.
+
+    Returns:
+        A row a group: keys, runs (that the criterion stopped), failed (that it did not), seeds; of each quantity mean,
+        low and high; gap_iqm, the `interquartile_mean` of the gaps, with its low and high. NaN without a value.
+    """
+    groups = stops.groupby(keys, observed=True)
+    table = groups.agg(runs=("record", "count"), failed=("record", lambda record: record.isna().sum()))
+    table["seeds"] = groups["seed"].nunique()
+    means = [(f"{quantity}_mean", quantity, quantity, np.mean) for quantity in quantities]
+    for column, stem, quantity, statistic in (*means, ("gap_iqm", "gap_iqm", "gap", interquartile_mean)):
+        samples = [values.dropna().to_numpy() for _, values in groups[quantity]]
+        table[column] = [statistic(sample) if len(sample) else math.nan for sample in samples]
+        table[[f"{stem}_low", f"{stem}_high"]] = intervals(samples, statistic)
+    places = {"criterion": list(LABELS).index, "noise": noise_place}
+    return table.reset_index().sort_values(
+        keys,
+        key=lambda column: column.map(places[column.name]) if column.name in places else column,
+        kind="stable",
+        ignore_index=True,
+    )
 
 
 def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
@@ -238,34 +245,24 @@ def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASEL
         baseline: criterion that the others are compared with.
 
     Returns:
-        A row a setting and criterion, in the order of `lib.criteria.LABELS`: the setting, criterion, seeds, runs (that
-        the criterion stopped), failed (that it did not); of each of `QUANTITIES` mean, low and high (95 %; accuracy in
-        %, gap in percentage points, epochs_late in epochs, spent in records); rank, winner, holm_p against the
-        baseline, and of the setting's test friedman_p, blocks and note.
+        The table of `over_seeds` by setting and criterion, of `QUANTITIES` (accuracy in %, gap in percentage points,
+        epochs_late in epochs, spent in records), with rank, winner, holm_p against the baseline, and of the setting's
+        test friedman_p, blocks and note.
     """
-    values = stops.assign(test_accuracy=100 * stops["test_accuracy"]).merge(
-        correlated, on=["run", "criterion"], how="left"
-    )
-    rows, samples = [], []
-    for key, group in values.groupby([*SETTING, "criterion"], sort=True, observed=True):
-        stopped = group["record"].notna()
-        rows.append(dict(zip([*SETTING, "criterion"], key, strict=True)) | {"runs": int(stopped.sum())})
-        rows[-1] |= {"failed": int((~stopped).sum()), "seeds": group["seed"].nunique()}
-        samples.append([group[quantity].dropna().to_numpy() for quantity in QUANTITIES])
-    ends = intervals([sample for row in samples for sample in row]).reshape(len(rows), len(QUANTITIES), 2)
-    found = in_settings(stops, baseline)
-    for row, sample, (low, high) in zip(rows, samples, ends.transpose(0, 2, 1), strict=True):
-        for i, quantity in enumerate(QUANTITIES):
-            row[f"{quantity}_mean"] = sample[i].mean() if len(sample[i]) else math.nan
-            row |= {f"{quantity}_low": low[i], f"{quantity}_high": high[i]}
-        test = found.get(tuple(row[name] for name in SETTING), Friedman(math.nan, math.nan, 0))
-        row |= {"rank": test.ranks.get(row["criterion"], math.nan), "winner": row["criterion"] in test.winners}
-        row["holm_p"] = test.against_baseline.get(row["criterion"], math.nan)
-        row |= {"friedman_p": test.p_value, "blocks": test.blocks, "note": test.note}
-    places = {"criterion": {name: place for place, name in enumerate(LABELS)}.get, "noise": noise_place}
-    return pd.DataFrame(rows).sort_values(
-        [*SETTING, "criterion"],
-        key=lambda column: column.map(places[column.name]) if column.name in places else column,
-        kind="stable",
-        ignore_index=True,
-    )
+    values = stops.assign(test_accuracy=100 * stops["test_accuracy"], improvement=improvement(stops, baseline))
+    values = values.merge(correlated, on=["run", "criterion"], how="left")
+    table = over_seeds(values, [*SETTING, "criterion"], QUANTITIES)
+    found, untested = in_settings(stops, baseline), Friedman(math.nan, math.nan, 0)
+    tests = [found.get(setting, untested) for setting in table[SETTING].itertuples(index=False, name=None)]
+    told = [
+        {
+            "rank": test.ranks.get(name, math.nan),
+            "winner": name in test.winners,
+            "holm_p": test.against_baseline.get(name, math.nan),
+            "friedman_p": test.p_value,
+            "blocks": test.blocks,
+            "note": test.note,
+        }
+        for name, test in zip(table["criterion"], tests, strict=True)
+    ]
+    return table.join(pd.DataFrame(told))

@@ -50,8 +50,13 @@ class Study:
 
     @property
     def stem(self) -> str:
-        """The name as part of a file name; where it is long, the dataset and a hash of the rest."""
-        return file_stem(self.name)
+        """The name as part of a file name; where that is long or cannot be, the dataset and a hash."""
+        dataset, _, settings = self.name.partition(" ")
+        stem = f"{dataset}-{re.sub('[= ]', '_', settings)}" if settings else dataset
+        if len(settings) <= 40 and re.fullmatch(r"[\w.-]+", stem):
+            return stem
+        plain = re.sub(r"[^\w.-]+", "_", dataset)
+        return f"{plain}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
 
 
 def studies(table: pd.DataFrame) -> list[Study]:
@@ -64,11 +69,12 @@ def studies(table: pd.DataFrame) -> list[Study]:
     Args:
         table: of `lib.runs.load`.
     """
+    if table.empty:
+        return []
     training = [name for name in of_kind("training", "stopping") if name in table.columns]
     measuring = [name for name in of_kind("measuring", "recording") if name in table.columns]
     found = []
-    labels = table["dataset"].astype(str).map(dataset_label) if len(table) else []
-    for dataset, rows in table.groupby(labels) if len(table) else ():
+    for dataset, rows in table.groupby(table["dataset"].astype(str).map(dataset_label)):
         differing = [name for name in training if rows[name].nunique(dropna=False) > 1]
         telling = _telling(rows, differing)
         for _, trained_alike in _groups(rows, differing):
@@ -80,7 +86,7 @@ def studies(table: pd.DataFrame) -> list[Study]:
 def _study(name: str, runs: pd.DataFrame, measuring: list[str]) -> Study:
     differing = [parameter for parameter in measuring if runs[parameter].nunique(dropna=False) > 1]
     groups = [group for _, group in _groups(runs, differing)]
-    defaults = Experiment()
+    defaults, recorded = Experiment(), of_kind("recording")
 
     def order(group: pd.DataFrame) -> tuple[bool, int, int]:
         departures = sum(group[parameter].iloc[0] != getattr(defaults, parameter) for parameter in differing)
@@ -90,12 +96,8 @@ def _study(name: str, runs: pd.DataFrame, measuring: list[str]) -> Study:
     own, *others = sorted(groups, key=order)
     variants = []
     for group in others:
-        values = {parameter: (group[parameter].iloc[0], own[parameter].iloc[0]) for parameter in differing}
-        changed = {
-            parameter: value
-            for parameter, (value, of_study) in values.items()
-            if value != of_study and parameter not in of_kind("recording")
-        }
+        values = {name: (group[name].iloc[0], own[name].iloc[0]) for name in differing if name not in recorded}
+        changed = {name: value for name, (value, of_study) in values.items() if value != of_study}
         variants.append(Variant(changed, group))
     return Study(name, own, variants)
 
@@ -114,15 +116,3 @@ def _telling(rows: pd.DataFrame, differing: list[str]) -> list[str]:
         if rows.groupby(list(few), dropna=False, observed=True).ngroups == wanted:
             return list(few)
     return differing
-
-
-def file_stem(name: str) -> str:
-    """The name of a study as part of a file name; where it is long, the dataset and a hash of the rest."""
-    dataset, _, settings = name.partition(" ")
-    if len(settings) > 40:
-        settings = hashlib.sha256(settings.encode()).hexdigest()[:8]
-    stem = f"{dataset}-{settings}" if settings else dataset
-    plain = re.sub(r"[^\w.-]+", "_", stem)
-    # What a file name cannot hold must not make two names one.
-    unlike = re.sub(r"[= ]", "_", stem) != plain
-    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}" if unlike else plain

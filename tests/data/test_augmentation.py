@@ -5,12 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from lib import data
+from lib import data, training
 from lib.checks import ParameterError
-from lib.data import augmentation
+from lib.data import augmentation, samples
 from lib.data.inputs import Inputs
 from lib.parameters import Experiment
-from lib.training import loop as training
 from lib.training import steps
 
 
@@ -82,7 +81,7 @@ def test_training_augments_every_batch_and_evaluation_none(tmp_path, monkeypatch
 def test_the_same_epoch_is_augmented_in_the_same_way_and_another_is_not():
     experiment = Experiment(augmentation="crop_flip")
     dataset = data.load(experiment)
-    drawn = training.samples.draw(experiment, dataset)
+    drawn = samples.draw(experiment, dataset)
     first, again, other = (next(iter(steps.batches(experiment, dataset, drawn, epoch)))[0] for epoch in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -91,5 +90,5 @@ def test_the_same_epoch_is_augmented_in_the_same_way_and_another_is_not():
 def test_what_is_no_image_cannot_be_augmented(monkeypatch):
     own = data.Dataset(torch.zeros(4, 2), torch.arange(4) % 2, torch.zeros(2, 2), torch.arange(2), ("a", "b"), "own")
     data.register("digits", lambda experiment: own)
-    with pytest.raises(ParameterError, match="augmentation='flip': must be none for data that is no uint8 images"):
+    with pytest.raises(ParameterError, match="augmentation='flip': must be none for data that is no images"):
         data.load(Experiment(augmentation="flip"))

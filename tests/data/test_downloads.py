@@ -8,6 +8,7 @@ import pytest
 
 from lib.checks import ParameterError
 from lib.data.downloads import Archive, fetch
+from tests.conftest import left
 
 CONTENT = b"official" * 50_000
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -65,7 +66,7 @@ def test_a_cut_or_wrong_download_is_never_kept(tmp_path, server, content):
     server.files["/a"] = content
     with pytest.raises(FileNotFoundError, match=r"a is not in .*the download was cut or corrupted \(MD5 differs\)"):
         fetch(Archive("a", MD5, (f"{server.address}/a",)), tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert left(tmp_path) == []
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-1], b"", b"other"])
@@ -86,7 +87,18 @@ def test_a_download_that_breaks_off_is_never_kept(tmp_path, server, monkeypatch)
     monkeypatch.setattr(server.RequestHandlerClass, "do_GET", broken)
     with pytest.raises(FileNotFoundError, match="could not be downloaded"):
         fetch(Archive("a", MD5, (f"{server.address}/a",)), tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert left(tmp_path) == []
+
+
+def test_a_server_that_is_silent_is_given_up(tmp_path, server, monkeypatch):
+    given_up = threading.Event()
+    monkeypatch.setattr(server.RequestHandlerClass, "do_GET", lambda handler: given_up.wait())
+    monkeypatch.setattr("lib.data.downloads._TIMEOUT", 0.2)
+    server.block_on_close = False
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded .*timed out"):
+        fetch(Archive("a", MD5, (f"{server.address}/a",)), tmp_path)
+    given_up.set()
+    assert left(tmp_path) == []
 
 
 def test_two_that_download_the_same_file_do_not_break_each_other(tmp_path, server):
@@ -102,7 +114,7 @@ fetch(Archive("a", "{MD5}", ("{server.address}/a",)), Path("{tmp_path}"))
     ]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[1].count("Error") for process in both] == [0, 0]
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert left(tmp_path) == ["a"]
 
 
 def test_without_internet_the_error_names_the_file_and_its_place(tmp_path):

@@ -60,7 +60,7 @@ def test_clean_labels_must_be_those_of_the_dataset(official_file):
 
 def test_a_variant_that_the_file_lacks(official_file):
     folder = official_file({"clean_label": CLEAN})
-    with pytest.raises(ParameterError, match="lacks aggre_label; delete it, and get it again"):
+    with pytest.raises(ParameterError, match="lacks aggre_label, found clean_label; delete it, and get it again"):
         human_labels.load("cifar10", "aggre_label", folder, CLEAN)
 
 

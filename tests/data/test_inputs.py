@@ -49,3 +49,9 @@ def test_images_are_not_held_twice():
     array = np.zeros((9, 8, 8, 3), dtype=np.uint8)
     inputs = Inputs.images(torch.from_numpy(array), MEAN, STD).to("cpu")
     assert np.shares_memory(inputs.stored.numpy(), array)
+
+
+def test_types_that_gpus_hardly_know_are_others_there():
+    stored = torch.full((2, 3), 65_535, dtype=torch.uint16)
+    assert Inputs.features(stored).to("meta").stored.dtype == torch.int32
+    assert Inputs.features(stored).to("cpu").stored is stored

@@ -6,6 +6,7 @@ from lib import data
 from lib.checks import ParameterError
 from lib.data import news, prepared
 from lib.parameters import Experiment
+from tests.conftest import left
 
 
 def test_digits_is_split_once_for_all_and_stratified():
@@ -71,17 +72,75 @@ def test_glove_vectors_of_known_words_only(tmp_path, monkeypatch):
     monkeypatch.setattr(news, "DIMENSIONS", 3)
     glove = tmp_path / "glove.txt"
     glove.write_text("the 1 2 3\nunseen 4 5 6\nfox 7 8 9.5\n")
-    vocabulary, vectors = news.glove_vectors(glove, {"the", "fox"})
+    vocabulary, vectors, _told = news.glove_vectors(glove, {"the", "fox"})
     assert vectors[vocabulary["fox"]].tolist() == [7, 8, 9.5]
     assert set(vocabulary) == {"the", "fox"}
     glove.write_text("the 1 2\n")
-    with pytest.raises(ParameterError, match="must hold vectors of 3 numbers"):
+    with pytest.raises(ParameterError, match="must hold vectors of 3 numbers for words"):
         news.glove_vectors(glove, {"the"})
 
 
+def test_word_vectors_as_they_are_published(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(news, "DIMENSIONS", 3)
+    lines = [
+        b"400000 3",  # the header of word2vec and fastText
+        b". . . 1 1 1",
+        b"at name@domain.com 2 2 2",
+        b"the 1 2 3 ",  # word2vec ends lines with a space
+        b"caf\xe9 4 4 4",
+        b"fox 7 nan 9",
+        b"fox 1 2",
+        b"dog 1 1e99 2",
+        b"dog 1 x 2",
+        b"dog 1e-2 -5 6",
+        b"dog 0 0 0",
+        b"",
+        "über\u00a0uns 8 8 8".encode(),
+    ]
+    glove = tmp_path / "glove.txt"
+    glove.write_bytes(b"\n".join(lines) + b"\n")
+    vocabulary, vectors, told = news.glove_vectors(glove, {"the", "at", "fox", "dog", "über", "400000"})
+    assert set(vocabulary) == {"the", "dog"}
+    assert vectors[vocabulary["the"]].tolist() == [1, 2, 3]
+    assert vectors[vocabulary["dog"]] == pytest.approx([0.01, -5, 6])
+    assert told == "lines not used: 1 not UTF-8, 3 not finite numbers, 1 too short"
+    assert told in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("the 1 2\nfox 3 4\n", "most lines have 2 numbers"),
+        ("the 1 2 3 4\nfox 3 4 5 6\n", "most lines have 4 numbers"),
+        ("2 4\nthe 1 2 3 4\nfox 3 4 5 6\n", "most lines have 4 numbers"),
+        ("unseen 1 2 3\n", "most lines have 3 numbers"),
+        ("", "the file is empty"),
+    ],
+)
+def test_word_vectors_that_do_not_fit_are_refused_in_one_line(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(news, "DIMENSIONS", 3)
+    (tmp_path / "glove.txt").write_text(content)
+    with pytest.raises(ParameterError, match=rf"vectors of 3 numbers for words of the posts, found none; {message}$"):
+        news.glove_vectors(tmp_path / "glove.txt", {"the", "fox"})
+
+
+def test_what_was_not_used_of_word_vectors_is_in_the_source(tmp_path, small_corpus):
+    glove = tmp_path / "glove.txt"
+    glove.write_bytes(b"disk 1 2 3 4\ngoal 4 3 2 1\nbike 1 1 1 1\nride 1 nan 1 1\n")
+    experiment = Experiment(dataset="news", network="news_mlp", data_folder=str(tmp_path), glove_file=str(glove))
+    dataset = data.load(experiment)
+    assert dataset.source.endswith("GloVe vectors glove.txt (lines not used: 1 not finite numbers)")
+    assert dataset.x_train[:].std().item() == pytest.approx(1, abs=1e-3)
+
+
 def test_a_missing_glove_file_is_an_error_before_anything_is_done(tmp_path):
-    experiment = Experiment(dataset="news", data_folder=str(tmp_path / "data"), glove_file="nowhere.txt")
-    with pytest.raises(ParameterError, match=r"glove_file='nowhere\.txt': must be a GloVe text file"):
+    (tmp_path / "glove.6B.300d.txt").touch()
+    wrong = str(tmp_path / "glove.300d.txt")
+    experiment = Experiment(dataset="news", data_folder=str(tmp_path / "data"), glove_file=wrong)
+    told = (
+        r"glove_file='.*': must be a GloVe text file, found none; in .* found .*; did you mean 'glove\.6B\.300d\.txt'\?"
+    )
+    with pytest.raises(ParameterError, match=told):
         data.load(experiment)
     assert not (tmp_path / "data").exists()
 
@@ -134,7 +193,7 @@ def test_features_are_computed_once_and_read_back_equal(tmp_path, small_corpus):
     assert first.classes == ("comp", "rec")
     assert torch.equal(first.x_train[:], second.x_train[:])
     assert torch.equal(first.y_test, second.y_test)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
+    assert [name[-4:] for name in left(tmp_path)] == [".npz"]
 
 
 def test_a_file_that_cannot_be_written_costs_time_not_the_run(tmp_path, small_corpus, monkeypatch, caplog):
@@ -145,7 +204,7 @@ def test_a_file_that_cannot_be_written_costs_time_not_the_run(tmp_path, small_co
     monkeypatch.setattr(prepared, "write", full_disk)
     assert len(data.load(news_experiment(tmp_path)).x_test) == 18
     assert "it will be computed again: No space left on device" in caplog.text
-    assert not list(tmp_path.iterdir())
+    assert left(tmp_path) == []
 
 
 def test_without_corpus_and_internet_the_error_names_the_file_and_its_place(tmp_path, monkeypatch):
@@ -155,7 +214,7 @@ def test_without_corpus_and_internet_the_error_names_the_file_and_its_place(tmp_
     monkeypatch.setattr(news, "fetch_20newsgroups", offline)
     with pytest.raises(FileNotFoundError, match=rf"20news-bydate_py3\.pkz.* is not in {tmp_path} .*place it there"):
         data.load(news_experiment(tmp_path))
-    assert not list(tmp_path.iterdir())
+    assert left(tmp_path) == []
 
 
 def test_word_vectors_do_not_see_the_test_posts(tmp_path, small_corpus, monkeypatch):

@@ -11,6 +11,7 @@ from lib.parameters import Experiment
 from lib.runs import table as runs
 from lib.study.studies import studies
 from lib.training import run
+from tests.conftest import left
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (20, 9, 7, 3), dtype=np.uint8)
@@ -64,17 +65,17 @@ def test_a_source_is_kept(tmp_path):
     [
         ({"y_test": None}, "must hold x_train, y_train, x_test, y_test; y_test missing"),
         ({"x_train": IMAGES[:-1]}, "must have as many samples as y_train, 20, not 19"),
-        ({"y_train": LABELS / 2}, "must be integers of at least 0, shape (n,), not float64 (20,)"),
-        ({"y_train": LABELS - 1}, "must be integers of at least 0"),
+        ({"y_train": LABELS / 2}, "must be whole numbers of at least 0, which 7 of 20 are not, such as 0.5"),
+        ({"y_train": LABELS - 1}, "must be whole numbers of at least 0, which 7 of 20 are not, such as -1"),
         ({"y_train": np.zeros(20, int), "y_test": np.zeros(6, int)}, "must be at least 2"),
         ({"classes": np.array(["a", "b"])}, "must name at least 3, not ['a', 'b']"),
         ({"x_test": IMAGES[:6, :8]}, "must have samples like those of x_train"),
         ({"x_train": np.full((20, 3), np.nan), "x_test": np.zeros((6, 3))}, "must be finite numbers"),
-        ({"x_train": IMAGES[:, :, :5, :0]}, "must be numbers of shape (n, ...), or uint8 images"),
-        ({"y_train": LABELS + 1, "y_test": LABELS[:6] + 1}, "must hold every class 0 ... K - 1 where no classes are"),
+        ({"x_train": IMAGES[:, :, :5, :0]}, "must be numbers of shape (n, ...), not uint8 (20, 9, 5, 0)"),
+        ({"y_train": LABELS + 2, "y_test": LABELS[:6] + 2}, "must hold every class 0 ... K - 1 or 1 ... K where no cl"),
         ({"y_train": 10 * LABELS}, "found 3 classes and labels up to 20"),
         ({"y_test": LABELS[:6] + 1}, "and y_test no other; found 3 classes and labels up to 3"),
-        ({"classes": np.array("a")}, "must name at least 3, not a"),
+        ({"classes": np.array("a")}, "must be names of shape (K,), not 'a'"),
         (
             {"x_train": np.full((20, 3), 1e300), "x_test": np.zeros((6, 3))},
             "must be finite numbers of single",
@@ -90,11 +91,51 @@ def test_arrays_that_do_not_fit_are_named(tmp_path, changed, message):
     assert "own.npz" in str(error.value)
 
 
+def test_arrays_under_other_names_are_said_with_the_closest(tmp_path):
+    named = {"X_train": IMAGES, "Y_train": LABELS, "x_test": IMAGES[:6], "y_test": LABELS[:6]}
+    np.savez(tmp_path / "own.npz", **named)
+    told = r"x_train, y_train missing, found X_train, Y_train, x_test, y_test; did you mean 'X_train'\?"
+    with pytest.raises(ParameterError, match=told):
+        load(tmp_path / "own.npz")
+    np.savez(tmp_path / "other.npz", np.arange(3))
+    with pytest.raises(ParameterError, match=r"x_train, y_train, x_test, y_test missing, found arr_0$"):
+        load(tmp_path / "other.npz")
+
+
+def test_text_stored_as_objects_is_named_with_the_remedy(tmp_path):
+    np.savez(tmp_path / "own.npz", **arrays(y_train=np.array(["cat", "dog"] * 10, dtype=object)))
+    told = r"text must be of dtype str, not object \(y_train: Object arrays cannot be loaded"
+    with pytest.raises(ParameterError, match=told):
+        load(tmp_path / "own.npz")
+
+
+def test_what_is_there_is_said_where_a_path_or_folder_is_not(pictures):
+    with pytest.raises(ParameterError, match=r"found none at .*/bird; in .* found birds; did you mean 'birds'\?"):
+        load(pictures.parent / "bird")
+    (pictures / "notes.zip").touch()
+    with pytest.raises(ParameterError, match=r"found a file of another kind at .*notes\.zip"):
+        load(pictures / "notes.zip")
+    (pictures / "train").rename(pictures / "Train")
+    told = r"must hold a folder train; in .*birds found Train, notes\.zip, val; did you mean 'Train'\?"
+    with pytest.raises(ParameterError, match=told):
+        load(pictures)
+    (pictures / "train").mkdir()
+    (pictures / "train" / "a.png").touch()
+    with pytest.raises(ParameterError, match=r"must hold a folder a class with images in it; in .*train found a\.png"):
+        load(pictures)
+    (pictures / "train" / "owl").mkdir()
+    (pictures / "train" / "owl" / "0.heic").touch()
+    with pytest.raises(ParameterError, match=r"must hold images of every class; in .*owl found 0\.heic"):
+        load(pictures)
+
+
 def test_a_file_that_is_none(tmp_path):
     (tmp_path / "own.npz").write_bytes(b"no archive")
-    with pytest.raises(ParameterError, match=r"dataset='.*own\.npz': .* is damaged, or no \.npz file of arrays"):
+    with pytest.raises(ParameterError, match=r"dataset='.*own\.npz': .* is damaged, or no \.npz file of plain arrays"):
         load(tmp_path / "own.npz")
-    with pytest.raises(ParameterError, match=r"must be an \.npz file, found none at "):
+    with pytest.raises(
+        ParameterError, match=r"\.npz file or a folder of images, found none at .*; in .* found own\.npz"
+    ):
         load(tmp_path / "nowhere.npz")
 
 
@@ -127,7 +168,7 @@ def test_a_changed_image_is_seen_and_what_was_prepared_before_goes(pictures):
     before = load(pictures)
     Image.new("RGB", (12, 10), (255, 255, 255)).save(pictures / "train" / "owl" / "0.png")
     assert not torch.equal(load(pictures).x_train.stored, before.x_train.stored)
-    assert len(list((pictures.parent / "prepared").iterdir())) == 1
+    assert len(left(pictures.parent / "prepared")) == 1
 
 
 def test_hidden_files_and_folders_are_no_images(pictures):
@@ -138,7 +179,7 @@ def test_hidden_files_and_folders_are_no_images(pictures):
 
 def test_a_class_without_images_is_named(pictures):
     (pictures / "train" / "hawk").mkdir()
-    with pytest.raises(ParameterError, match=r"must hold images of every class, found none in .*hawk"):
+    with pytest.raises(ParameterError, match=r"must hold images of every class; in .*hawk found nothing"):
         load(pictures)
 
 
@@ -153,7 +194,7 @@ def test_pictures_stand_upright(tmp_path):
     exif = picture.getexif()
     exif[0x0112] = 6  # held on its side
     picture.save(tmp_path / "a.jpg", exif=exif)
-    assert decode(tmp_path / "a.jpg", "a").shape == (20, 10, 3)
+    assert decode(tmp_path / "a.jpg").shape == (20, 10, 3)
 
 
 def test_a_run_on_data_that_has_changed_is_not_read(tmp_path):
@@ -182,7 +223,9 @@ def test_a_report_is_made_of_a_run_on_own_data(tmp_path):
 
 def test_images_of_many_sizes_are_scaled_and_cropped(pictures):
     Image.new("L", (40, 20), 200).save(pictures / "train" / "owl" / "wide.jpg")
-    with pytest.raises(ParameterError, match=r"image_size=0: must be above 0 where images .* differ in size"):
+    with pytest.raises(
+        ParameterError, match=r"dataset: .*wide\.jpg must have 12x10 pixels, not 40x20 pixels, or image_size be above 0"
+    ):
         load(pictures)
     dataset = load(pictures, image_size=8)
     assert dataset.x_train.shape == (13, 3, 8, 8)
@@ -190,16 +233,16 @@ def test_images_of_many_sizes_are_scaled_and_cropped(pictures):
 
 
 def test_folders_that_do_not_fit(pictures, tmp_path):
-    with pytest.raises(ParameterError, match="must hold a folder train, found none"):
+    with pytest.raises(ParameterError, match=r"must hold a folder train; in .*train found crow, owl, wren"):
         load(pictures / "train")
     with pytest.raises(ParameterError, match=r"must be an \.npz file or a folder of images, found none"):
         load(tmp_path / "nowhere")
     (pictures / "val" / "owl").rename(pictures / "val" / "hawk")
-    with pytest.raises(ParameterError, match="test images must be of classes in train, not of hawk"):
+    with pytest.raises(ParameterError, match="must be of classes in train, not of hawk; found crow, owl, wren"):
         load(pictures)
     (pictures / "train" / "owl" / "0.png").write_bytes(b"cut")
     (pictures / "val" / "hawk").rename(pictures / "val" / "owl")
-    with pytest.raises(ParameterError, match=r"owl/0\.png must be an image; .*; mend or delete it"):
+    with pytest.raises(ParameterError, match=r"dataset: .*owl/0\.png must be an image; .*; mend or delete it"):
         load(pictures)
     assert not list((pictures.parent / "prepared").glob("*.npz"))
 

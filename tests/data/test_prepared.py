@@ -6,6 +6,7 @@ import pytest
 
 from lib.checks import ParameterError
 from lib.data import prepared
+from tests.conftest import left
 
 LARGE = np.arange(3_000_000, dtype=np.uint8).reshape(1000, 3000)
 
@@ -94,14 +95,14 @@ def test_an_interrupted_preparation_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(prepared, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepared.prepared(tmp_path / "a.npz", lambda: {"x": LARGE})
-    assert not list(tmp_path.iterdir())
+    assert left(tmp_path) == []
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path):
-    (tmp_path / "a.123.part.npz").write_bytes(b"half")
-    (tmp_path / "b.123.part.npz").write_bytes(b"another's")
+    (tmp_path / "a.npz.123.part").write_bytes(b"half")
+    (tmp_path / "b.npz.123.part").write_bytes(b"another's")
     prepared.prepared(tmp_path / "a.npz", lambda: {"x": np.arange(3)})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.123.part.npz"]
+    assert left(tmp_path) == ["a.npz", "b.npz.123.part"]
 
 
 def test_a_flipped_byte_in_a_compressed_file(tmp_path):

@@ -92,7 +92,7 @@ def test_a_cut_archive_is_not_used(archive):
 
 
 def test_without_internet_the_file_and_its_place_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no route")))
+    monkeypatch.setattr("requests.get", lambda *a, **k: (_ for _ in ()).throw(OSError("no route")))
     with pytest.raises(FileNotFoundError, match=rf"tiny-imagenet-200\.zip is not in {tmp_path} .*place it there"):
         load(tmp_path)
 

@@ -7,6 +7,7 @@ import torch
 from lib import data
 from lib.checks import ParameterError
 from lib.data import vision
+from lib.files import LOCK
 from lib.parameters import Experiment
 from tests import official
 
@@ -25,7 +26,7 @@ def load(name, folder):
 
 
 def archives(folder):
-    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".npz"]
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".npz" and path.name != LOCK]
 
 
 @EVERY
@@ -59,7 +60,7 @@ def test_a_cut_archive_is_named_and_nothing_is_prepared(name, tmp_path, monkeypa
 
 @EVERY
 def test_without_internet_the_file_and_its_place_are_named(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no route")))
+    monkeypatch.setattr("requests.get", lambda *a, **k: (_ for _ in ()).throw(OSError("no route")))
     with pytest.raises(FileNotFoundError, match=rf" is not in {tmp_path}.*no route.*place it there"):
         load(name, tmp_path)
     assert archives(tmp_path) == []

@@ -1,27 +1,33 @@
 """Grids on this machine: what is missing is run, failures are named, and nothing is lost when they are cut short."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 
 from lib.__main__ import main
+from lib.checks import NoSlurm
+from lib.grid import slurm
 from lib.grid.execution import STOPPED, execute
 from lib.grid.tasks import read
 from lib.parameters import ROOT, Experiment
 from lib.runs import load
 from lib.runs.checkpoints import CHECKPOINT
-from lib.runs.folder import FAILURE, LOCK, PERFORMANCES, Run
+from lib.runs.folder import ARGS, DIVERGENCE, FAILURE, LOCK, LOG, PERFORMANCES, WEIGHTS, Run
 from lib.runs.locks import Lock, holder
 from lib.training import run
 from tests.one_node import until
+from tests.pausing import Pause
 
 SMALL = {"epochs": 1, "window": 1, "criteria": ["cnd"], "optimizer": "sgd", "learning_rate": 0.1}
-LONG = SMALL | {"epochs": 400}
+LONG = SMALL | {"epochs": 40}
 
 
 @pytest.fixture
@@ -36,9 +42,42 @@ def grid(tmp_path):
     return make
 
 
-def started(arguments):
-    command = [sys.executable, "-m", "lib", "run", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+@pytest.fixture(autouse=True)
+def no_slurm(monkeypatch):
+    """What is installed on the machine does not change what `status` says."""
+
+    def absent():
+        raise NoSlurm
+
+    monkeypatch.setattr(slurm, "queued", absent)
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Begins `python -m lib run` in a process of its own, and returns it when its first run pauses at a record."""
+
+    def begin(arguments, **environment):
+        pause = Pause(tmp_path / "pausing")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lib", "run", *arguments],
+            cwd=ROOT,
+            env=os.environ | pause.environment | environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        until(lambda: pause.reached, 180)
+        return process
+
+    return begin
+
+
+def parts(process):
+    """The processes of a command, with their parents: itself, its worker, its kernel."""
+    command = psutil.Process(process.pid)
+    (worker,) = command.children()
+    (kernel,) = worker.children()
+    return {"command": command, "worker": worker, "kernel": kernel}
 
 
 def experiments(arguments):
@@ -76,11 +115,10 @@ def test_a_run_that_fails_is_named_with_its_reason_and_the_others_finish(grid, t
     assert "1 finished, 0 running, 0 waiting, 2 failed, 0 missing of 3 runs" in said
 
 
-def test_ctrl_c_keeps_everything_and_the_same_command_goes_on(grid):
+def test_ctrl_c_keeps_everything_and_the_same_command_goes_on(grid, started):
     arguments = grid(LONG | {"seed": [0, 1]}, [{}, {"epochs": 1}])
     first = experiments(arguments)[0]
     process = started(arguments)
-    until(lambda: (first.folder / PERFORMANCES).exists(), 180)
     os.kill(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130
@@ -91,11 +129,10 @@ def test_ctrl_c_keeps_everything_and_the_same_command_goes_on(grid):
     assert sum(Run.find(experiment) is None for experiment in experiments(arguments)) == 4
 
 
-def test_a_stopped_run_goes_on_to_the_same_numbers(grid, tmp_path, capsys):
+def test_a_stopped_run_goes_on_to_the_same_numbers(grid, started, tmp_path, capsys):
     arguments = grid(SMALL | {"epochs": 60})
     (experiment,) = experiments(arguments)
     process = started(arguments)
-    until(lambda: (experiment.folder / PERFORMANCES).exists(), 180)
     os.kill(process.pid, signal.SIGTERM)
     process.communicate(timeout=120)
     assert process.returncode == STOPPED
@@ -108,46 +145,74 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(grid, tmp_path, capsys):
     assert "go on after record" in (resumed.folder / "run.log").read_text()
 
 
-def test_a_kernel_that_is_killed_is_a_failure_with_its_reason(grid, capsys):
+def test_a_kernel_that_is_killed_is_a_failure_with_its_reason(grid, started, capsys):
     arguments = grid(LONG)
     (experiment,) = experiments(arguments)
     process = started(arguments)
-    until(lambda: (experiment.folder / PERFORMANCES).exists(), 180)
-    kernels = [one for one in psutil.Process(process.pid).children(recursive=True) if "ipykernel" in str(one.cmdline())]
-    assert kernels
-    for kernel in kernels:
-        kernel.kill()
+    parts(process)["kernel"].kill()
     _, error = process.communicate(timeout=120)
     assert process.returncode == 1
     assert f"failed {experiment.name}: DeadKernelError: Kernel died" in error
     assert (experiment.folder / FAILURE).read_text() == "DeadKernelError: Kernel died\n"
 
 
-def test_a_worker_that_is_killed_is_a_failure_with_its_reason(grid):
+def test_a_worker_that_is_killed_is_a_failure_with_its_reason(grid, started):
     arguments = grid(LONG)
     (experiment,) = experiments(arguments)
     process = started(arguments)
-    until(lambda: (experiment.folder / PERFORMANCES).exists(), 180)
-    (worker,) = (one for one in psutil.Process(process.pid).children() if "lib.grid.execution" in one.cmdline())
-    worker.kill()
+    parts(process)["worker"].kill()
     _, error = process.communicate(timeout=120)
     assert process.returncode == 1
     assert f"failed {experiment.name}: the process was killed by SIGKILL" in error
+    assert (experiment.folder / FAILURE).read_text() == "the process was killed by SIGKILL\n"
 
 
-def test_status_tells_who_is_running_and_what_died(grid, capsys):
+@pytest.fixture
+def temporary():
+    """A temporary folder for other processes, of a path short enough for sockets in it."""
+    folder = Path(tempfile.mkdtemp())
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("killed", [["kernel"], ["worker"], ["command"], ["command", "worker", "kernel"]])
+def test_after_kill_9_nothing_is_left_and_no_process_outlives_its_parent(grid, started, temporary, killed):
+    arguments = grid(LONG)
+    (experiment,) = experiments(arguments)
+    process = started(arguments, TMPDIR=str(temporary))
+    assert list(temporary.iterdir())
+    all_of_them = parts(process)
+    for name in killed:
+        all_of_them[name].kill()
+    process.communicate(timeout=120)
+    _, alive = psutil.wait_procs(all_of_them.values(), timeout=120)
+    assert alive == []
+    assert holder(experiment.folder / LOCK) is None
+    if killed == ["command"]:
+        assert (experiment.folder / CHECKPOINT).exists()  # there was time to keep the state
+        assert not (experiment.folder / FAILURE).exists()
+    if len(killed) == 3:  # nobody was left to tidy up: the next run does
+        (experiment.folder / f"{PERFORMANCES}.1.part").write_text("half")
+        command = [sys.executable, "-m", "lib", "run", *arguments]
+        subprocess.run(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(temporary)}, check=True, timeout=180)
+        assert Run.find(experiment)
+        written = {path.name for path in experiment.folder.iterdir()}
+        assert written == {ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS, "digits.ipynb"}
+    assert list(temporary.iterdir()) == []
+
+
+def test_status_tells_who_is_running_and_what_died(grid, started, capsys):
     arguments = grid(LONG)
     (experiment,) = experiments(arguments)
     process = started(arguments)
-    until(lambda: (experiment.folder / PERFORMANCES).exists(), 180)
     main(["status", *arguments])
     said = capsys.readouterr().out
     assert f"running  {experiment.name}  record " in said
-    assert "of 400, process " in said
-    for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+    assert "of 40, process " in said
+    for one in parts(process).values():
         one.kill()
     process.communicate(timeout=120)
-    until(lambda: holder(experiment.folder / LOCK) is None, 10)
+    until(lambda: holder(experiment.folder / LOCK) is None, 60)
     main(["status", *arguments])
     assert "stopped without a word after record" in capsys.readouterr().out
 

@@ -24,6 +24,7 @@ from lib.runs.folder import LOCK, LOG, PERFORMANCES, Run
 from lib.runs.locks import holder
 from lib.training import run
 from tests.one_node import OneNode, absent, until
+from tests.pausing import Pause
 
 SMALL = {"epochs": 2, "window": 2, "criteria": ["cnd"]}
 ON_ONE_NODE = ["--sbatch=--cpus-per-task=1 --mem=1G"]
@@ -59,6 +60,22 @@ def grid(node, tmp_path):
     yield make
     node.command("scancel", "--me")
     until(lambda: not queue(node), 60)
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """Submits a grid of one run, which pauses at a record until a signal comes; gives the experiment and the pause."""
+
+    def begin(arguments):
+        pause = Pause(tmp_path / "pausing")
+        for name, value in pause.environment.items():
+            monkeypatch.setenv(name, value)
+        (experiment,) = experiments(arguments)
+        submit(arguments)
+        until(lambda: pause.reached, 240)
+        return experiment, pause
+
+    return begin
 
 
 def queue(node):
@@ -107,19 +124,6 @@ def array_of(node, experiment):
     return line.split("_")[0]
 
 
-def recording(experiment, records=1):
-    path = experiment.folder / PERFORMANCES
-    return path.exists() and path.read_bytes().count(b"\n") > records
-
-
-def begun(arguments):
-    """The one experiment of a grid, submitted and being recorded."""
-    (experiment,) = experiments(arguments)
-    submit(arguments)
-    until(lambda: recording(experiment), 240)
-    return experiment
-
-
 def assert_whole(experiment, tmp_path):
     """The run is there once, with the numbers of one that nothing disturbed."""
     parameters = experiment.parameters() | {"runs_folder": str(tmp_path / "undisturbed")}
@@ -152,9 +156,9 @@ def test_a_dozen_runs_with_one_that_fails_among_them(node, grid, tmp_path, capsy
     assert before == {experiment: (experiment.folder / LOG).stat().st_mtime_ns for experiment in finished}
 
 
-def test_what_is_cancelled_keeps_its_state_and_goes_on(node, grid, tmp_path, capsys):
-    arguments = grid(SMALL | {"epochs": 100})
-    experiment = begun(arguments)
+def test_what_is_cancelled_keeps_its_state_and_goes_on(node, grid, begun, tmp_path, capsys):
+    arguments = grid(SMALL | {"epochs": 20})
+    experiment, _ = begun(arguments)
     node.command("scancel", "--full", "--signal=TERM", array_of(node, experiment))
     node.command("scancel", "--me")
     empty(node)
@@ -166,9 +170,9 @@ def test_what_is_cancelled_keeps_its_state_and_goes_on(node, grid, tmp_path, cap
     assert "go on after record" in (experiment.folder / LOG).read_text()
 
 
-def test_near_its_time_limit_a_task_is_requeued_and_goes_on(node, grid, tmp_path):
-    arguments = grid(SMALL | {"epochs": 100})
-    experiment = begun(arguments)
+def test_near_its_time_limit_a_task_is_requeued_and_goes_on(node, grid, begun, tmp_path):
+    arguments = grid(SMALL | {"epochs": 20})
+    experiment, _ = begun(arguments)
     node.command("scancel", "--batch", "--signal=USR1", array_of(node, experiment))  # as Slurm does when time is short
     empty(node, 420)
     log = (experiment.folder / LOG).read_text()
@@ -177,26 +181,27 @@ def test_near_its_time_limit_a_task_is_requeued_and_goes_on(node, grid, tmp_path
     assert_whole(experiment, tmp_path)
 
 
-def test_a_task_that_is_requeued_by_hand_goes_on(node, grid, tmp_path):
-    arguments = grid(SMALL | {"epochs": 100})
-    experiment = begun(arguments)
+def test_a_task_that_is_requeued_by_hand_goes_on(node, grid, begun, tmp_path):
+    arguments = grid(SMALL | {"epochs": 20})
+    experiment, _ = begun(arguments)
     node.command("scontrol", "requeue", f"{array_of(node, experiment)}_0")
     empty(node, 420)
     assert_whole(experiment, tmp_path)
 
 
-def test_slurmd_killed_and_started_again(node, grid, tmp_path):
-    arguments = grid(SMALL | {"epochs": 60})
-    experiment = begun(arguments)
+def test_slurmd_killed_and_started_again(node, grid, begun, tmp_path):
+    arguments = grid(SMALL | {"epochs": 20})
+    experiment, pause = begun(arguments)
     node.kill_slurmd()
     node.start_slurmd()
+    pause.end()
     empty(node, 420)
     assert_whole(experiment, tmp_path)
 
 
-def test_a_kernel_killed_in_a_job(node, grid, capsys):
-    arguments = grid(SMALL | {"epochs": 300})
-    experiment = begun(arguments)
+def test_a_kernel_killed_in_a_job(node, grid, begun, capsys):
+    arguments = grid(SMALL | {"epochs": 20})
+    experiment, _ = begun(arguments)
     os.kill(int(holder(experiment.folder / LOCK).split()[1]), signal.SIGKILL)
     empty(node)
     assert f"failed   {experiment.name}  DeadKernelError: Kernel died" in said(arguments, capsys)
@@ -226,7 +231,31 @@ def test_without_slurm_it_is_said_what_to_do(tmp_path, monkeypatch, capsys):
     assert main(["status", *arguments]) == 0
 
 
-def test_the_dry_run_submits_nothing(tmp_path, capsys):
+@pytest.fixture
+def broken_slurm(tmp_path, monkeypatch):
+    """A squeue that Slurm does not answer."""
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text("#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact slurm controller' >&2\nexit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(squeue.parent), prepend=os.pathsep)
+
+
+def test_where_the_queue_cannot_be_asked_no_run_is_said_to_be_missing(broken_slurm, tmp_path, capsys):
+    arguments = [str(ROOT / "slurm" / "small.yaml"), "--runs", str(tmp_path / "runs")]
+    for options in (["status"], ["submit", "--dry-run"], ["run", "--dry-run"]):
+        assert main([*options, *arguments]) == 0
+        told = capsys.readouterr().out
+        assert "Slurm's queue could not be asked" in told
+        assert "squeue: slurm_load_jobs error: Unable to contact slurm controller" in told
+        assert "0 finished, 0 running, 0 waiting, 0 failed, 0 missing, 12 unknown of 12 runs" in told
+    assert main(["submit", *arguments]) == 2
+    assert capsys.readouterr().err == "error: squeue: slurm_load_jobs error: Unable to contact slurm controller\n"
+    assert not list((tmp_path / "runs").glob(".jobs/*.json"))
+
+
+def test_the_dry_run_submits_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
     arguments = [str(ROOT / "slurm" / "full.yaml"), "--runs", str(tmp_path / "runs")]
     assert main(["submit", *arguments, "--dry-run"]) == 0
     told = capsys.readouterr().out
@@ -272,8 +301,7 @@ def test_packed_runs_share_out_the_gpus(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     tasks = read(ROOT / "slurm" / "small.yaml", runs_folder=str(tmp_path))
-    assert cluster.run_task(tasks, pack=5, index=2) == 0
-    assert cluster.run_task(tasks, pack=5, index=0) == 0
+    assert [cluster.run_task(tasks, pack=5, index=index) for index in (2, 0)] == [DONE, DONE]
     assert [[place["CUDA_VISIBLE_DEVICES"] for place in places] for places in seen] == [
         ["0", "1"],
         ["0", "1"] * 2 + ["0"],
@@ -286,10 +314,3 @@ DONE = cluster.pool.Outcome()
 def test_the_scripts_are_bash():
     for script in (ROOT / "slurm").glob("*.s*"):
         assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
-
-
-def test_one_preparation_for_each_dataset_and_human_label():
-    tasks = read(ROOT / "slurm" / "full.yaml")
-    prepared = [(e.dataset, e.noise) for e in cluster._datasets(tasks)]
-    assert sorted({dataset for dataset, _ in prepared}) == ["cifar10", "cifar100", "digits", "news", "tiny_imagenet"]
-    assert len([noise for dataset, noise in prepared if dataset == "cifar10"]) == 6

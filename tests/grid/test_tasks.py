@@ -3,8 +3,8 @@ import yaml
 
 from lib.__main__ import main
 from lib.checks import ParameterError
-from lib.grid.tasks import files, read, read_tasks, write_tasks
-from lib.parameters import ROOT
+from lib.grid.tasks import Task, files, read, read_tasks, write_tasks
+from lib.parameters import ROOT, Experiment
 
 
 def write(tmp_path, name="grid.yaml", **content):
@@ -75,7 +75,7 @@ def test_wrong_files_and_processes(tmp_path, capsys):
     assert main(["run", str(tmp_path / "list.yaml")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     (tmp_path / "list.yaml").write_text("- 1")
-    with pytest.raises(ParameterError, match="must name notebook"):
+    with pytest.raises(ParameterError, match="must hold names and values"):
         read(tmp_path / "list.yaml")
 
 
@@ -99,6 +99,41 @@ def test_a_grid_unites_others_and_names_each_run_once(tmp_path):
 def test_wrong_includes(tmp_path, content, message):
     with pytest.raises(ParameterError, match=message):
         read(write(tmp_path, **content))
+
+
+def test_a_home_and_variables_in_paths_are_replaced(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GRIDS", str(tmp_path / "grids"))
+    (tmp_path / "grids").mkdir()
+    one = write(tmp_path, "grids/one.yaml", notebook="digits", parameters={"runs_folder": "$GRIDS/runs"})
+    expected = (Task(ROOT / "notebooks" / "digits.ipynb", Experiment(runs_folder=str(tmp_path / "grids" / "runs"))),)
+    assert read("$GRIDS/one.yaml") == read("~/grids/one.yaml") == expected
+    assert read(write(tmp_path, include=["$GRIDS/one.yaml"])) == expected
+    assert files(write(tmp_path, include=["${GRIDS}/one.yaml", "~/grids/one.yaml"])) == (one, one)
+    assert main(["run", "~/grids/one.yaml", "--runs=$GRIDS/elsewhere", "--dry-run"]) == 0
+    assert main(["import", "~/results", "--runs", "$GRIDS/elsewhere"]) != 0
+    assert f"{tmp_path}/results" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameter"),
+    [
+        (["run", "$NOWHERE/grid.yaml"], "grid"),
+        (["status", "slurm/demo.yaml", "--data=$NOWHERE/data"], "data"),
+        (["submit", "slurm/demo.yaml", "--runs=${NOWHERE}"], "runs"),
+        (["report", "--runs=$NOWHERE/runs"], "runs"),
+        (["report", "--figures=$NOWHERE/figures"], "figures"),
+        (["import", "$NOWHERE/results"], "folder"),
+        (["import", ".", "--runs=$NOWHERE/runs"], "runs"),
+    ],
+)
+def test_a_variable_that_is_not_set_is_one_line(arguments, parameter, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {parameter}=")
+    assert "must name environment variables that are set" in error
+    assert error.count("\n") == 1
 
 
 def test_the_full_study_is_all_of_its_grids():

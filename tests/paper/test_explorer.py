@@ -8,17 +8,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib.checks import ParameterError
-from lib.cnd import aggregate
+from lib.catalogue import CRITERIA, NOISES, Criterion, Noise
 from lib.criteria import stops
 from lib.grid.execution import execute
 from lib.grid.tasks import NOTEBOOKS
 from lib.paper.explorer import Explorer
 from lib.paper.explorer_figure import Plot
-from lib.paper.exploring import Recorded, Settings, comparable
 from lib.runs import load
-from lib.runs.folder import ARGS, DIVERGENCE
+from lib.runs.folder import ARGS, DIVERGENCE, PERFORMANCES
 from lib.stopping import smooth
+from lib.study.restop import FinishedRun, Settings
 from tests.benchmarks.exploring import make
 
 NEURONS, RECORDS = 9, 40
@@ -118,17 +117,6 @@ def test_other_settings_agree_with_stops_on_signals_computed_anew(explorer, made
     assert_same(explorer.table, expected[expected["criterion"] == "cnd"])
 
 
-@pytest.mark.parametrize("neurons", [1, 2, 7, 300])
-def test_any_quantile_is_that_of_aggregate(tmp_path, neurons):
-    make(tmp_path, 1, 6, neurons)
-    (group,) = comparable(load(tmp_path), tmp_path).values()
-    (run,) = group.runs
-    bits = np.load(run.folder / DIVERGENCE)[:, :neurons]
-    for quantile in (0.0, 0.1, 0.25, 0.5, 0.77, 0.99, 1.0):
-        signal = run.signal(Settings(layer="2", quantile=quantile))
-        np.testing.assert_allclose(signal, [aggregate(row, quantile) for row in bits], rtol=1e-14)
-
-
 @pytest.mark.parametrize(
     ("controls", "expected"),
     [
@@ -219,19 +207,6 @@ def test_a_window_longer_than_the_run_is_told(explorer):
     assert "Not 8: window=41: must be at most the 40 values of the series" in explorer.text.value
 
 
-def test_values_missing_at_the_start_are_missing_at_the_start(folder):
-    for file in folder.glob(f"*/{DIVERGENCE}"):
-        bits = np.load(file)
-        bits[:3] = np.nan
-        np.save(file, bits)
-    (group,) = comparable(load(folder), folder).values()
-    for run in group.runs:
-        outcome = run.stopped(Settings(quantile=0.5, layer="4", window=5))
-        assert np.isnan(outcome.signal).nonzero()[0].tolist() == [0, 1, 2]
-        assert np.isnan(outcome.smoothed).sum() == 7
-        assert outcome.record > 7
-
-
 def test_layers_without_names_are_one(folder):
     for run in folder.iterdir():
         args = json.loads((run / ARGS).read_text())
@@ -246,26 +221,18 @@ def test_layers_without_names_are_one(folder):
         )
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"), [(np.zeros((3, 18)), "divergence.npy has shape (3, 18): must be (40, 18)"), (b"", "No data")]
-)
-def test_a_damaged_file_costs_one_run(folder, content, reason):
-    damaged = next(folder.iterdir())
-    if isinstance(content, bytes):
-        (damaged / DIVERGENCE).write_bytes(content)
-    else:
-        np.save(damaged / DIVERGENCE, content)
-    (group,) = comparable(load(folder), folder).values()
-    outcomes = {run.folder: run.stopped(Settings(quantile=0.5, layer="4")) for run in group.runs}
-    assert reason in outcomes.pop(damaged).reason
-    assert all(outcome.record for outcome in outcomes.values())
-
-
 def test_without_runs_one_line_says_what_to_do(tmp_path):
     explorer = Explorer(tmp_path / "none")
     assert explorer.text.value == f"No finished run in {tmp_path / 'none'}: run `make demo` first."
     assert explorer.table.empty
     assert "gap" in explorer.table
+
+
+def test_environment_variables_in_the_folder_are_replaced(made, monkeypatch):
+    monkeypatch.setenv("OF_RUNS", str(made))
+    explorer = Explorer("$OF_RUNS")
+    explorer.quantile.value = 0.5
+    assert explorer.table["gap"].notna().all()
 
 
 def test_unfinished_runs_are_left_out_and_told(folder):
@@ -277,14 +244,30 @@ def test_unfinished_runs_are_left_out_and_told(folder):
     assert "Left out, as `skipped` tells: 1 unfinished or broken." in explorer.text.value
 
 
-def test_studies_are_named_by_what_sets_them_apart(folder):
+def test_studies_are_named_as_in_tables_and_figures(folder):
     edit(next(folder.glob("*symmetric0.2*seed0*")), cnd_bins=80, learning_rate=0.5)
     edit(next(folder.glob("*symmetric0.4*seed0*")), learning_rate=0.5)
     explorer = Explorer(folder)
-    assert explorer.study.options == ("digits", "digits, cnd_bins=80", "digits, learning_rate=0.5")
+    faster = "Digits (learning rate 0.5)"
+    assert explorer.study.options == ("Digits (learning rate 0.1)", faster, f"{faster}, CND bins 80")
     assert len(explorer.chosen) == 6
-    explorer.study.value = "digits, cnd_bins=80"
+    explorer.study.value = f"{faster}, CND bins 80"
     assert explorer.table["noise_rate"].tolist() == [0.2]
+
+
+def test_a_noise_and_a_criterion_of_ones_own_are_offered_by_their_labels(folder, monkeypatch):
+    monkeypatch.setitem(NOISES, "mine", Noise("mine", "my noise", lambda **_: None))
+    monkeypatch.setitem(CRITERIA, "own", Criterion("own", "Mine", lambda view: 0.0, "min", "share"))
+    for run in folder.iterdir():
+        edit(run, noise="mine", criteria=["cnd", "own"])
+        header, *lines = (run / PERFORMANCES).read_text().splitlines()
+        values = [f"{line},{abs(record - 7)}" for record, line in enumerate(lines)]
+        (run / PERFORMANCES).write_text("\n".join([f"{header},own", *values, ""]))
+    explorer = Explorer(folder)
+    assert [label for label, _ in explorer.noises.options][:2] == ["my noise 20%", "my noise 40%"]
+    explorer.criterion.value, explorer.window.value = "own", 1
+    assert explorer.criterion.label == "Mine"
+    assert explorer.table["record"].tolist() == [8] * 8
 
 
 def test_runs_of_different_lengths_share_a_figure():
@@ -294,36 +277,20 @@ def test_runs_of_different_lengths_share_a_figure():
     runs = []
     for seed, records in enumerate((5, 50)):
         columns = {name: np.linspace(0, 1, records) for name in ("epoch", "test_accuracy", "cnd")}
-        runs.append(Recorded(Path(), parameters | {"seed": seed}, columns))
+        runs.append(FinishedRun(Path(), parameters | {"seed": seed}, columns))
         runs[-1].layers = {"4": NEURONS}
     plot = Plot([("pair", 0.4)], 100)
     settings = Settings(window=9, layer="4")
     outcomes = [run.stopped(settings) for run in runs]
     assert [outcome.record for outcome in outcomes] == [None, 50]
-    plot.show(runs[:1], outcomes[:1], settings)
-    without = plot.png()
-    plot.show(runs, outcomes, settings)
-    assert plot.png() != without
+    assert plot.png(runs, outcomes, settings) != plot.png(runs[:1], outcomes[:1], settings)
 
 
-def test_the_image_holds_the_pixels_of_the_canvas(explorer):
-    image = np.asarray(Image.open(io.BytesIO(explorer.image.value)))
-    np.testing.assert_array_equal(image, np.asarray(explorer._plot._canvas.buffer_rgba()))
-    assert image.shape == (440, 1050, 4)
-    assert len(np.unique(image)) > 100
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"quantile": 1.5}, "quantile=1.5: must be a number in [0, 1], or None for the mean"),
-        ({"criterion": "cdn"}, "criterion='cdn': must be one of"),
-    ],
-)
-def test_wrong_settings_are_refused(wrong, message):
-    with pytest.raises(ParameterError) as refused:
-        Settings(**wrong)
-    assert str(refused.value).startswith(message)
+def test_the_image_shows_every_noise_in_its_colour(explorer):
+    image = np.asarray(Image.open(io.BytesIO(explorer.image.value)).convert("RGB"))
+    assert image.shape == (440, 1050, 3)
+    for text in explorer._plot._gaps.get_yticklabels():
+        assert (np.abs(image - 255 * np.array(text.get_color()[:3])) < 1).all(axis=-1).any()
 
 
 def test_the_notebook_runs_without_runs(tmp_path):

@@ -1,13 +1,18 @@
+import os
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pypdf
 import pytest
 
+from lib.__main__ import main
 from lib.paper import provenance, report
 from lib.paper.provenance import Provenance
+from lib.parameters import ROOT
 
 
 class Page(HTMLParser):
@@ -107,21 +112,39 @@ def test_a_broken_run_is_named_in_the_report(runs_folder, tmp_path):
 def test_with_unfinished_runs_alone_it_says_what_to_run_first(runs_folder, tmp_path, capsys):
     run = shutil.copytree(sorted(runs_folder.iterdir())[0], tmp_path / "runs" / "one")
     (run / "weights.pt").unlink()
-    assert report.main(["--runs", str(tmp_path / "runs"), "--figures", str(tmp_path / "figures")]) == 1
+    assert main(["report", "--runs", str(tmp_path / "runs"), "--figures", str(tmp_path / "figures")]) == 1
     assert "no finished runs" in capsys.readouterr().err
     assert not (tmp_path / "figures").exists()
 
 
-def test_the_report_of_other_runs_lies_beside_them(tmp_path, monkeypatch):
+def test_the_report_lies_beside_its_runs_and_the_paper_is_made_of_logs(monkeypatch):
     asked = []
-    monkeypatch.setattr(report, "build", lambda runs, figures: asked.append(figures) or Path("report.html"))
-    report.main([])
-    report.main(["--runs", "elsewhere"])
-    report.main(["--runs", "elsewhere", "--figures", "there"])
-    assert asked == ["figures", "elsewhere/figures", "there"]
+    monkeypatch.setattr(report, "build", lambda runs, figures: asked.append((runs, figures)) or Path("report.html"))
+    for command in (["report"], ["report", "--runs", "there"], ["report", "--figures", "here"], ["paper"]):
+        assert main(command) == 0
+    assert asked == [("runs", "runs/figures"), ("there", "there/figures"), ("runs", "here"), ("logs", "figures")]
 
 
 def test_without_runs_it_says_what_to_run_first(tmp_path, capsys):
-    assert report.main(["--runs", str(tmp_path), "--figures", str(tmp_path / "figures")]) == 1
+    assert main(["report", "--runs", str(tmp_path), "--figures", str(tmp_path / "figures")]) == 1
     assert "run `make demo` or `make news` first" in capsys.readouterr().err
     assert not (tmp_path / "figures").exists()
+
+
+def test_the_report_changes_no_file_that_is_kept_with_the_code(runs_folder, tmp_path):
+    """In a copy of the project that git watches."""
+    passed_over = shutil.ignore_patterns(
+        ".git", ".venv", "runs", "data", "shared", ".*_cache", ".hypothesis", "*.egg-info"
+    )
+    copy = shutil.copytree(
+        ROOT, tmp_path / "copy", ignore=lambda folder, names: passed_over(folder, names) if Path(folder) == ROOT else ()
+    )
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(copy)]
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "all"]):
+        subprocess.run([*git, *command], check=True)
+    shutil.copytree(runs_folder, copy / "runs")
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    subprocess.run([sys.executable, "-m", "lib", "report"], cwd=copy, env=environment, check=True, capture_output=True)
+    assert (copy / "runs" / "figures" / "report.html").exists()
+    changed = subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True, text=True).stdout
+    assert changed == ""

@@ -48,7 +48,7 @@ def test_gaps_at_a_glance(summary):
     (row,) = tables.gaps(summary).to_dict("records")
     assert list(row) == ["Noise", "CND", "PC", "KPA", "Friedman p"]
     assert row["PC"].startswith("<strong>")
-    assert float(row["Friedman p"]) == pytest.approx(np.exp(-3), abs=1e-3)  # chi-squared of 6, two degrees
+    assert float(row["Friedman p"]) == pytest.approx(6 / 6**3, abs=1e-3)  # three blocks, all ranked alike
 
 
 def test_a_criterion_that_never_stops_says_so(summary):
@@ -70,8 +70,10 @@ def test_captions_count_runs_and_seeds(summary):
 def test_overall_joins_studies_with_ranks(summary):
     across = Friedman(9.0, 0.01, 4, {"cnd": 2.0, "prediction_changes": 1.0}, {"cnd": 0.0001}, "a note")
     summaries = {"Digits": summary, "NEWS": summary.assign(gap_mean=summary["gap_mean"] * 2)}
-    table = tables.overall(summaries, across).set_index("criterion")
-    assert table.loc["cnd"].tolist() == [4, 8, 0, 2, 0.0001]
+    ends = {"gap_iqm": 3.5, "gap_iqm_low": 3, "gap_iqm_high": 4.25, "improvement": 0.25}
+    over_runs = pd.DataFrame([ends | {"improvement_low": 0, "improvement_high": 0.5}], index=["cnd"])
+    table = tables.overall(summaries, across, over_runs).set_index("criterion")
+    assert table.loc["cnd"].tolist() == [4, 8, 3.5, 3, 4.25, 0.25, 0, 0.5, 0, 2, 0.0001]
     assert table.loc["prediction_changes", "settings won"] == 2
     assert "oracle" not in table.index
     printed = tables.overall_printed(table.reset_index(), across)
@@ -79,7 +81,9 @@ def test_overall_joins_studies_with_ranks(summary):
     assert printed["Average rank"].tolist() == ["2.00", "<strong>1.00</strong>", ""]
     caption = tables.overall_caption(summaries, across)
     assert "All studies, 10 runs, 5 seeds in a setting" in caption
-    assert "4 settings" in caption
+    assert printed["Interquartile mean (points)"].tolist() == ["3.5 <small>[3.0, 4.2]</small>", "–", "–"]
+    assert printed["P (better than PC)"][0] == "0.25 <small>[0.00, 0.50]</small>"
+    assert "over 4 datasets" in caption
     assert "Note: a note." in caption
 
 

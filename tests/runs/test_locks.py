@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from lib.checks import RunInUse
 from lib.parameters import ROOT
 from lib.runs import locks
 from lib.runs.locks import Lock, holder
@@ -41,7 +42,7 @@ def another(path):
 def test_another_process_is_named_and_its_death_frees_the_lock(path, another):
     who = f"process {another.pid} on {socket.gethostname()}"
     assert holder(path) == who
-    with pytest.raises(FileExistsError, match=f"is being written by another process \\({who}\\)"), Lock(path):
+    with pytest.raises(RunInUse, match=f"is being written by another process \\({who}\\)"), Lock(path):
         pass
     another.send_signal(signal.SIGKILL)
     another.wait()
@@ -59,10 +60,11 @@ def test_the_job_is_named(path, monkeypatch):
         assert holder(path).endswith(", job 7")
 
 
-def test_who_only_asks_keeps_nobody_out(path):
+def test_who_only_asks_keeps_nobody_out(path, monkeypatch):
+    monkeypatch.setattr(locks, "_ASKING", 60.0)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        threading.Timer(0.3, file.close).start()
+        threading.Timer(0.1, file.close).start()
         with Lock(path):
             assert holder(path) == f"process {os.getpid()} on {socket.gethostname()}"
 
@@ -91,23 +93,19 @@ def test_a_lock_is_had_by_one_of_many_at_a_time(path):
 
 @pytest.fixture
 def elsewhere(path, monkeypatch):
-    """The lock of a process on another machine, whose own lock does not reach this one."""
-    monkeypatch.setattr(locks, "_PULSE", 0.05)
+    """The lock of a process on another machine, whose own lock does not reach this one; it is alive where `signs`."""
+    signs = []
+    monkeypatch.setattr(locks.time, "sleep", lambda _seconds: os.utime(path) if signs else None)
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "job": "12"}))
+    return signs
 
 
 def test_an_owner_on_another_machine_that_gives_signs_of_life_holds_the_lock(path, elsewhere):
-    stop = threading.Event()
-
-    def live():
-        while not stop.wait(0.02):
-            os.utime(path)
-
-    threading.Thread(target=live).start()
-    with pytest.raises(FileExistsError, match="process 1 on elsewhere, job 12"), Lock(path):
+    elsewhere.append("alive")
+    with pytest.raises(RunInUse, match="process 1 on elsewhere, job 12"), Lock(path):
         pass
     assert holder(path) == "process 1 on elsewhere, job 12"
-    stop.set()
+    assert path.exists()
 
 
 def test_an_owner_on_another_machine_without_a_sign_of_life_is_dead(path, elsewhere):

@@ -3,9 +3,11 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import feather
 
-from lib.data import prepared
+from lib.checks import DataError, ParameterError
 from lib.parameters import Experiment
 from lib.runs import folder as run_folder
 from lib.runs import table as runs
@@ -67,8 +69,8 @@ def test_the_table_of_a_run_is_its_part_of_the_whole(runs_folder):
         (lambda run: (run / WEIGHTS).unlink(), "unfinished: no weights.pt"),
         (lambda run: (run / PERFORMANCES).unlink(), "unfinished: 0 of 3 records"),
         (lambda run: (run / PERFORMANCES).write_text(""), "unfinished: 0 of 3 records"),
-        (lambda run: (run / PERFORMANCES).write_text("record,epoch\n1,x\n2,1.0\n3,1.0\n"), "broken: ValueError"),
-        (lambda run: (run / PERFORMANCES).write_text("record,epoch\n1,1.0,7.0\n"), "broken: ValueError"),
+        (lambda run: (run / PERFORMANCES).write_text("record,epoch\n1,x\n2,1.0\n3,1.0\n"), "broken: DataError"),
+        (lambda run: (run / PERFORMANCES).write_text("record,epoch\n1,1.0,7.0\n"), "broken: DataError"),
         (lambda run: (run / ARGS).write_text('{"parameters": {'), "broken: JSONDecodeError"),
         (lambda run: (run / ARGS).write_text("[]"), "broken: TypeError"),
         (lambda run: (run / ARGS).write_text('{"parameters": null}'), "broken: TypeError"),
@@ -108,34 +110,26 @@ def test_numbers_are_read_back_to_the_last_bit(folder):
     assert np.array_equal(run_folder.read_performances(performances.parent)["epoch"], values)
 
 
-def test_many_are_read_as_each_by_itself(folder):
-    values = np.random.default_rng(1).normal(size=(40, 2)) * 10.0 ** np.arange(-20, 20)[:, None]
-    texts = {
-        "numbers": "".join(f"{i},{a!r},{b!r}\n" for i, (a, b) in enumerate(values.tolist(), 1)),
-        "special": "1,nan,-inf\n2,inf,nan\n",
-        "cut": "1,0.5,2.5\n2,0.5,2",
-        "empty": "",
-        "two in a line": "1,0.5,2.5,3\n2,0.5\n",
-        "nothing": "1,,2.5\n",
-        "a word": "1,NA,2.5\n",
-    }
-    folders = [folder / name for name in texts]
-    for one, lines in zip(folders, texts.values(), strict=True):
-        one.mkdir()
-        header = "record,epoch,other\n" if one.name == "numbers" else "record,epoch,cnd\n"
-        (one / PERFORMANCES).write_text(header + lines)
-    for name in ("two in a line", "nothing", "a word"):
-        assert folder / name not in run_folder.records_of_many([folder / "special", folder / name])
-        with pytest.raises(ValueError, match="lines that are no 3 numbers"):
-            run_folder.records(folder / name)
-    good = folders[:4]
-    found = run_folder.records_of_many([*good, folder / "none"])
-    assert list(found) == good
-    for one, (columns, read) in found.items():
-        expected = run_folder.records(one)
-        assert columns == expected[0]
-        assert np.array_equal(read, expected[1], equal_nan=True)
-    assert np.array_equal(found[folder / "numbers"][1][:, 1:], values)
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("1,nan,-inf\n2,inf,nan\n", [[1, np.nan, -np.inf], [2, np.inf, np.nan]]),
+        ("1,0.5,2.5\n2,0.5,2", [[1, 0.5, 2.5]]),
+        ("", np.empty((0, 3))),
+    ],
+)
+def test_records_hold_whole_lines_of_any_numbers(tmp_path, lines, expected):
+    (tmp_path / PERFORMANCES).write_text(f"record,epoch,cnd\n{lines}")
+    assert np.array_equal(run_folder.records(tmp_path).to_pandas().to_numpy(), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "lines", ["1,0.5,2.5,3\n2,0.5\n", "1,,2.5\n", "1,NA,2.5\n", "1,0.5\n", "1,\xff,2\n", "1,2_0,3\n"]
+)
+def test_lines_that_are_no_numbers_are_damage(tmp_path, lines):
+    (tmp_path / PERFORMANCES).write_bytes(f"record,epoch,cnd\n{lines}".encode("latin-1"))
+    with pytest.raises(DataError, match=r"performances.csv has lines that are no 3 numbers \("):
+        run_folder.records(tmp_path)
 
 
 def test_no_runs_at_all(tmp_path):
@@ -176,7 +170,7 @@ def kept(runs_folder, tmp_path, monkeypatch):
 def test_what_did_not_change_is_not_read_again(kept, monkeypatch):
     whole = runs.load(kept)
     read, opened = runs.read, []
-    monkeypatch.setattr(runs, "read", lambda folder, *rest: opened.append(folder.name) or read(folder, *rest))
+    monkeypatch.setattr(runs, "read", lambda folder: opened.append(folder.name) or read(folder))
     pd.testing.assert_frame_equal(runs.load(kept), whole)
     assert opened == []
     changed = first_run(kept) / PERFORMANCES
@@ -191,7 +185,7 @@ def test_what_did_not_change_is_not_read_again(kept, monkeypatch):
 
 def test_runs_of_other_criteria_share_a_table(kept):
     one = first_run(kept)
-    table = runs.read(one)[0]
+    epochs = runs.read(one)[0].records["epoch"].to_pylist()
     (one / PERFORMANCES).write_text((one / PERFORMANCES).read_text().replace("validation_accuracy_clean", "other"))
     args = json.loads((one / ARGS).read_text())
     args["parameters"]["criteria"].remove("validation_accuracy_clean")
@@ -201,36 +195,58 @@ def test_runs_of_other_criteria_share_a_table(kept):
         mine = whole["run"] == one.name
         assert whole["other"].notna().equals(mine)
         assert whole["validation_accuracy_clean"].isna().equals(mine)
-        assert whole.loc[mine, "epoch"].tolist() == table.values[:, 1].tolist()
+        assert whole.loc[mine, "epoch"].tolist() == epochs
 
 
-@pytest.mark.parametrize("damage", ["cut", "other version", "text"])
+@pytest.mark.parametrize("damage", ["cut", "text", "without metadata"])
 def test_a_damaged_cache_is_made_anew(kept, damage):
     whole = runs.load(kept)
     cache = kept / runs._CACHE
-    if damage == "other version":
-        with np.load(cache) as stored:
-            index, values = json.loads(stored["index"].tobytes()), stored["values"]
-        index["parameters"] = index["parameters"][1:]
-        np.savez(cache.open("wb"), index=np.frombuffer(json.dumps(index).encode(), dtype=np.uint8), values=values)
+    if damage == "without metadata":
+        feather.write_feather(pa.table({"record": [1.0]}), cache)
     else:
         cache.write_bytes(cache.read_bytes()[:300] if damage == "cut" else b"no cache")
     pd.testing.assert_frame_equal(runs.load(kept), whole)
+
+
+def test_what_another_version_of_the_parameters_kept_is_read_again(kept, monkeypatch):
+    whole = runs.load(kept)
+    monkeypatch.setattr(runs, "_VERSION", "another")
+    read, opened = runs.read, []
+    monkeypatch.setattr(runs, "read", lambda folder: opened.append(folder.name) or read(folder))
+    pd.testing.assert_frame_equal(runs.load(kept), whole)
+    assert opened == sorted(set(whole["run"]))
 
 
 def test_a_folder_that_cannot_be_written_is_read_all_the_same(kept, monkeypatch):
     def full(*_arguments, **_named):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(prepared, "write", full)
+    monkeypatch.setattr(runs, "write_whole", full)
     assert len(runs.load(kept)) == len(runs.load(kept)) > 0
     assert not list(kept.glob(".runs*"))
+
+
+def test_what_a_process_killed_while_keeping_the_table_left_is_removed(kept):
+    (kept / f"{runs._CACHE}.1.part").write_bytes(b"half")
+    runs.load(kept)
+    assert [path.name for path in kept.glob(".runs*")] == [runs._CACHE]
+
+
+def test_a_home_and_variables_in_the_folder_are_replaced(runs_folder, monkeypatch):
+    whole = runs.load(runs_folder)
+    monkeypatch.setenv("SCRATCH", str(runs_folder.parent))
+    monkeypatch.setenv("HOME", str(runs_folder.parent))
+    for place in ("$SCRATCH", "${SCRATCH}", "~"):
+        pd.testing.assert_frame_equal(runs.load(f"{place}/{runs_folder.name}"), whole)
+    with pytest.raises(ParameterError, match=r"folder='\$NOWHERE/runs': must name .*, \$NOWHERE is not"):
+        runs.load("$NOWHERE/runs")
 
 
 def test_records_that_are_no_numbers_are_named(kept):
     path = first_run(kept) / PERFORMANCES
     path.write_text(path.read_text().replace("\n2,", "\ntwo,"))
-    with pytest.warns(UserWarning, match="broken: ValueError: "):
+    with pytest.warns(UserWarning, match="broken: DataError: "):
         table = runs.load(kept)
     assert list(table.attrs["skipped"]) == [path.parent.name]
     assert path.parent.name not in set(table["run"])

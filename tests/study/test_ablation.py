@@ -2,15 +2,13 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lib.criteria import stops
 from lib.runs import table as runs
-from lib.runs.folder import ARGS
+from lib.runs.folder import ARGS, divergence_by_layer
 from lib.stopping import select_record
 from lib.study import ablation
-from lib.study.ablation import Divergences, gap_at_stop, sorted_quantile
+from lib.study.ablation import Divergences
 from lib.study.studies import Study, Variant, studies
 
 
@@ -25,19 +23,11 @@ def stored(study, study_folder):
     return Divergences(study.runs, study_folder)
 
 
-@given(
-    st.lists(st.lists(st.floats(-1e6, 1e6), min_size=5, max_size=5), min_size=1, max_size=4),
-    st.sampled_from([0, 0.1, 0.25, 0.5, 0.9, 1]),
-)
-def test_quantiles_of_sorted_values_are_those_of_numpy(values, quantile):
-    values = np.sort(np.array(values), axis=1)
-    assert sorted_quantile(values, quantile) == pytest.approx(np.quantile(values, quantile, axis=1), rel=1e-9, abs=1e-9)
-
-
 def test_the_recorded_signal_follows_from_the_stored_divergence(study, stored):
-    for first, signal in zip(stored.runs, stored.signals(), strict=True):
-        recorded = study.runs.loc[study.runs["run"] == first["run"], "cnd"]
-        assert signal == pytest.approx(recorded.to_numpy(), abs=1e-5, nan_ok=True)
+    for run in stored.runs:
+        recorded = study.runs.loc[study.runs["run"] == run.folder.name, "cnd"]
+        bits = divergence_by_layer(run.folder)[run.own.layer]
+        assert np.quantile(bits, run.own.quantile, axis=1) == pytest.approx(recorded.to_numpy(), abs=1e-5)
 
 
 def test_gaps_as_in_the_study_are_those_of_its_stops(study, stored):
@@ -46,10 +36,10 @@ def test_gaps_as_in_the_study_are_those_of_its_stops(study, stored):
 
 
 def test_a_choice_is_changed_alone(study, stored, study_folder):
-    first = stored.runs[0]
-    bits = np.load(study_folder / first["run"] / "divergence.npy")
-    layers = json.loads((study_folder / first["run"] / ARGS).read_text())["layers"]
-    accuracy = study.runs.loc[study.runs["run"] == first["run"], "test_accuracy"].to_numpy()
+    name = stored.runs[0].folder.name
+    bits = np.load(study_folder / name / "divergence.npy")
+    layers = json.loads((study_folder / name / ARGS).read_text())["layers"]
+    accuracy = study.runs.loc[study.runs["run"] == name, "test_accuracy"].to_numpy()
     neurons = next(iter(layers.values()))
     signal = np.quantile(bits[:, :neurons], 0.9, axis=1)
     record = select_record(signal, "max", 1, 1).record
@@ -58,9 +48,9 @@ def test_a_choice_is_changed_alone(study, stored, study_folder):
     assert len(stored.layers) == 2
 
 
-def test_where_no_record_can_be_kept_there_is_no_gap():
-    assert np.isnan(gap_at_stop(np.array([1.0, 2.0]), np.array([0.1, 0.2]), 3, 1))
-    assert gap_at_stop(np.array([1.0, 2.0, 1.0]), np.array([0.1, 0.2, 0.5]), 1, 1) == pytest.approx(30)
+def test_where_no_record_can_be_kept_there_is_no_gap(stored):
+    too_long = stored.runs[0].records + 1
+    assert np.isnan(stored.gaps(windows=[too_long])).all()
 
 
 def test_the_table_compares_with_the_study_on_the_same_runs(study, study_folder):

@@ -4,125 +4,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lib.study import statistics
-from lib.study.statistics import Friedman, correlation, friedman, holm, intervals
-
-# Demšar (JMLR 2006), table 6: AUC of C4.5 with parameters m and cf tuned or not, on 14 datasets. Where the paper ranks
-# two equal printed values apart, the hidden digit is restored.
-C45 = ["C4.5", "C4.5+m", "C4.5+cf", "C4.5+m+cf"]
-DEMSAR = pd.DataFrame(
-    [
-        (0.763, 0.768, 0.771, 0.798),
-        (0.599, 0.591, 0.590, 0.569),
-        (0.954, 0.971, 0.968, 0.967),
-        (0.628, 0.661, 0.654, 0.657),
-        (0.882, 0.888, 0.886, 0.898),
-        (0.936, 0.931, 0.916, 0.931),
-        (0.661, 0.668, 0.609, 0.685),
-        (0.583, 0.583, 0.563, 0.625),
-        (0.775, 0.838, 0.866, 0.875),
-        (1.000, 1.000, 1.000, 1.000),
-        (0.940, 0.962, 0.965, 0.962),
-        (0.619, 0.666, 0.614, 0.669),
-        (0.972, 0.981, 0.9751, 0.975),
-        (0.957, 0.978, 0.946, 0.970),
-    ],
-    columns=C45,
-)
-
-
-def test_the_published_example_of_ranks():
-    found = friedman(-DEMSAR, "C4.5")
-    assert [round(found.ranks[name], 3) for name in C45] == [3.143, 2.0, 2.893, 1.964]
-    assert found.blocks == 14
-    assert found.note == ""
-
-
-def test_the_published_example_of_the_critical_difference():
-    assert friedman(-DEMSAR, "C4.5").critical_difference == pytest.approx(1.25, abs=0.01)  # q = 2.569
-    assert statistics.critical_difference(2, 1) == pytest.approx(1.960, abs=1e-3)
-
-
-def test_the_published_example_of_holms_procedure():
-    found = friedman(-DEMSAR, "C4.5").against_baseline
-    # p-values 0.016, 0.019 and 0.607, times 3, 2 and 1, not falling.
-    assert found["C4.5+m+cf"] == pytest.approx(3 * 0.01571, abs=2e-4)
-    assert found["C4.5+m"] == pytest.approx(max(3 * 0.01571, 2 * 0.01917), abs=2e-4)
-    assert found["C4.5+cf"] == pytest.approx(0.6085, abs=2e-3)
-    assert "C4.5" not in found
-
-
-def test_friedman_is_that_of_scipy():
-    found = friedman(-DEMSAR, "C4.5")
-    expected = scipy.stats.friedmanchisquare(*DEMSAR.to_numpy().T)
-    assert found.statistic == pytest.approx(expected.statistic)
-    assert found.p_value == pytest.approx(expected.pvalue)
-    assert found.significant
-    assert found.winners == ["C4.5+m+cf"]
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_rejects_what_the_step_down_procedure_rejects(p_values):
-    adjusted = holm(p_values)
-    for level in (0.01, 0.05, 0.3):
-        rejected, order = set(), sorted(range(len(p_values)), key=lambda i: p_values[i])
-        for step, i in enumerate(order):
-            if p_values[i] * (len(p_values) - step) > level:
-                break
-            rejected.add(i)
-        assert {i for i, p in enumerate(adjusted) if p <= level} == rejected
-
-
-def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Wikipedia's worked example
-    assert holm([]).shape == (0,)
-
-
-def gaps(*rows, columns=("a", "b", "c")):
-    return pd.DataFrame(rows, columns=list(columns), dtype=float)
-
-
-def test_a_missing_seed_leaves_its_block_out_and_says_so():
-    found = friedman(gaps((1, 2, 3), (1, np.nan, 3), (1, 3, 2), (1, 2, 3)), "a")
-    assert found.blocks == 3
-    assert found.note == "1 of 4 blocks left out, incomplete"
-    assert found.ranks == pytest.approx({"a": 1, "b": 2 + 1 / 3, "c": 2 + 2 / 3})
-
-
-def test_a_criterion_without_any_value_leaves_the_others():
-    found = friedman(gaps((1, 2, np.nan, 3), (1, 2, np.nan, 3), columns="abcd"), "a")
-    assert set(found.ranks) == {"a", "b", "d"}
-    assert found.blocks == 2
-    assert found.p_value == pytest.approx(scipy.stats.chi2.sf(4, 2))
-
-
-@pytest.mark.parametrize(
-    ("values", "note"),
-    [
-        (gaps((1, 2, 3)), "no test of a single block"),
-        (gaps((1, 1, 1), (2, 2, 2)), "no test: all methods tie in every block"),
-        (gaps((1, 2), (1, 2), columns="ab"), "no test of 2 methods, which must be at least 3"),
-        (gaps((np.nan, 2, 3), (1, np.nan, 3)), "2 of 2 blocks left out, incomplete; no complete block"),
-        (gaps(), "no complete block"),
-    ],
-)
-def test_what_cannot_be_tested_is_said(values, note):
-    found = friedman(values, "a")
-    assert found.note == note
-    assert math.isnan(found.p_value)
-    assert (found.significant, found.winners, found.against_baseline) == (False, [], {})
-
-
-def test_ties_share_their_rank():
-    assert friedman(gaps((1, 1, 2), (1, 1, 2)), "a").ranks == {"a": 1.5, "b": 1.5, "c": 3}
-
-
-def test_without_the_baseline_there_is_no_post_hoc():
-    assert friedman(gaps((1, 2, 3), (1, 2, 3), (1, 2, 3)), "z").against_baseline == {}
+from lib.study.statistics import correlation, intervals
 
 
 def test_an_interval_of_three_values_is_that_of_all_resamples():
@@ -158,13 +42,6 @@ def test_correlations_are_those_of_scipy_where_both_have_values():
     pairs = list(itertools.combinations(range(4, 30), 2))
     concordant = sum(np.sign((signal[i] - signal[j]) * (accuracy[i] - accuracy[j])) for i, j in pairs)
     assert found["kendall"] == pytest.approx(concordant / len(pairs))
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=30))
-def test_kendall_is_that_of_scipy_with_ties_too(pairs):
-    x, y = np.array(pairs, dtype=float).T
-    if np.ptp(x) and np.ptp(y):
-        assert statistics.kendall(x, y) == pytest.approx(scipy.stats.kendalltau(x, y).statistic)
 
 
 @pytest.mark.parametrize("signal", [[1.0, 1, 1, 1], [np.nan] * 4, [np.nan, np.nan, np.nan, 2.0]])
@@ -214,6 +91,8 @@ def test_the_summary_counts_means_and_tests(stops, correlated):
     assert (cnd["spent_mean"], cnd["pearson_mean"], cnd["rank"]) == (8, 0.5, 3)
     assert math.isnan(cnd["kendall_mean"])
     assert cnd["note"] == "1 of 3 blocks left out, incomplete"
+    assert (cnd["gap_iqm"], cnd["gap_iqm_low"], cnd["gap_iqm_high"]) == (5.5, 5, 6)
+    assert cnd["improvement_mean"] == 0
     assert not table["winner"].any()  # two and three blocks of three methods are too few
     assert math.isnan(table.loc[(0.2, "oracle"), "rank"])
     assert list(table.loc[0.2].index) == ["cnd", "prediction_changes", "known_polluted_accuracy", "end", "oracle"]
@@ -232,14 +111,91 @@ def test_a_single_seed_has_means_and_no_intervals(stops, correlated):
     assert set(table["note"]) == {"no test of a single block"}
 
 
-def test_across_settings_blocks_are_settings(stops):
-    found = statistics.across_settings(stops)
-    assert found.blocks == 2
-    assert found.ranks["prediction_changes"] == 1.5
+@pytest.fixture
+def three_datasets(stops):
+    """The two settings of each of three datasets, one of them in two studies."""
+    other = {name: stops.assign(dataset=name, run=name + stops["run"]) for name in ("digits", "news", "cifar10")}
+    return other | {"digits network=small_cnn": stops.assign(run="cnn" + stops["run"])}
+
+
+def test_settings_of_a_dataset_are_one_block(three_datasets):
+    found = statistics.across_datasets(three_datasets)
+    assert found.blocks == 3
+    # In the setting of 20 % all three tie, in that of 40 % PC is first, KPA second and CND third.
+    assert found.ranks == {"cnd": 3, "known_polluted_accuracy": 2, "prediction_changes": 1}
+    assert found.p_value == pytest.approx(6 / 6**3)
+    assert statistics.across_datasets({"digits": three_datasets["digits"]}).note == "no test of a single block"
+
+
+def test_what_is_not_in_every_setting_is_not_ranked(stops):
     some = stops[~((stops["noise_rate"] == 0.2) & (stops["criterion"] == "cnd"))]
-    found = statistics.across_settings(some)
+    found = statistics.across_datasets({"digits": some})
     assert "cnd" not in found.ranks
     assert "left out, as not in every setting: CND" in found.note
+
+
+def test_improvement_compares_stops_of_one_training(stops):
+    better = stops.assign(improvement=statistics.improvement(stops)).set_index(["noise_rate", "seed", "criterion"])
+    improvement = better["improvement"]
+    assert improvement[0.2, :, "cnd"].tolist() == [1, 0, 1]
+    assert improvement[0.2, :, "oracle"].tolist() == [1, 1, 1]
+    assert improvement[0.4, :, "cnd"].tolist()[:2] == [0, 0]
+    assert math.isnan(improvement[0.4, 2, "cnd"])
+    assert improvement[:, :, "prediction_changes"].isna().all()
+    equal = stops.assign(gap=1.0)
+    assert set(statistics.improvement(equal)[equal["criterion"] == "cnd"]) == {0.5}
+
+
+def test_interquartile_means_leave_out_the_quarters_at_both_ends():
+    assert statistics.interquartile_mean(np.array([0.0, 1, 2, 3, 4, 5, 6, 100])) == 3.5
+    assert statistics.interquartile_mean(np.array([1.0, 2, 9])) == 4
+    missing = np.array([[0.0, np.nan, 4, 6, 100], [1, 2, 3, 4, np.nan]])
+    assert statistics.interquartile_mean(missing).tolist() == [5, 2.5]
+
+
+def test_over_runs_pools_all_of_a_criterion(three_datasets):
+    table = statistics.over_runs(three_datasets)
+    cnd = table.loc["cnd"]
+    values = sorted(4 * [1, 3, 2, 5, 6])
+    assert cnd["gap_iqm"] == np.mean(values[5:-5])
+    assert cnd["gap_iqm_low"] <= cnd["gap_iqm"] <= cnd["gap_iqm_high"]
+    assert cnd["improvement"] == pytest.approx(2 / 5)
+    assert math.isnan(table.loc["prediction_changes", "improvement"])
+    assert (table.loc["oracle", ["gap_iqm", "gap_iqm_low", "gap_iqm_high"]] == 0).all()
+    one_seed = {name: stops[stops["seed"] == 0] for name, stops in three_datasets.items()}
+    assert statistics.over_runs(one_seed)[["gap_iqm_low", "improvement_high"]].isna().all(axis=None)
+
+
+def rows_of(*strata):
+    """A row a value of strata of shape (seeds, settings), each a dataset."""
+    return pd.DataFrame(
+        {"dataset": str(dataset), "seed": seed, "gap": gap}
+        for dataset, stratum in enumerate(strata)
+        for seed, gaps in enumerate(stratum)
+        for gap in gaps
+    )
+
+
+def test_datasets_are_resampled_by_themselves_and_a_seed_as_a_whole():
+    apart = rows_of([[0.0], [0.0]], [[10.0], [10.0]])
+    assert statistics.seed_interval(apart, "gap") == (5, 5)  # which of the datasets is never left to chance
+    whole = rows_of([[0.0, 10.0], [10.0, 0.0]])
+    assert statistics.seed_interval(whole, "gap") == (5, 5)
+    rng = np.random.default_rng(0)
+    settings = rng.normal(size=(30, 1)) + rng.normal(scale=1e-3, size=(30, 8))  # a seed is alike in all of them
+    (of_means,) = intervals([settings.mean(axis=1)])
+    assert statistics.seed_interval(rows_of(settings), "gap") == pytest.approx(of_means, abs=0.05)
+
+
+def test_seed_intervals_cover_the_mean_whatever_is_missing():
+    rng = np.random.default_rng(1)
+    covered = []
+    for _ in range(100):
+        some, others = rng.normal(size=(20, 3)), rng.normal(2, 1, size=(30, 2))
+        some[:5, 0] = np.nan
+        low, high = statistics.seed_interval(rows_of(some, others), "gap")
+        covered.append(low < 120 / 115 < high)
+    assert 0.88 < np.mean(covered) <= 0.99
 
 
 def test_correlations_of_runs(runs_folder):
@@ -253,5 +209,9 @@ def test_correlations_of_runs(runs_folder):
     assert found["kendall"].dropna().between(-1, 1).all()
 
 
-def test_nothing_to_compare_gives_no_critical_difference():
-    assert math.isnan(Friedman(math.nan, math.nan, 0).critical_difference)
+def test_without_the_baseline_nothing_is_compared_with_it(stops, correlated):
+    alone = stops[stops["criterion"].isin(["cnd", "oracle", "end"])]
+    table = statistics.summary(alone, correlated)
+    assert table[["improvement_mean", "improvement_low", "holm_p"]].isna().all(axis=None)
+    assert table["gap_mean"].notna().all()
+    assert statistics.over_runs({"digits": alone})["improvement"].isna().all()

@@ -3,7 +3,7 @@ import pytest
 
 from lib.parameters import Experiment
 from lib.runs import table as runs
-from lib.study.studies import file_stem, studies
+from lib.study.studies import Study, studies
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,10 @@ def test_other_training_is_another_study(table):
     assert found[0].stem != found[1].stem
     pd.testing.assert_frame_equal(found[0].runs, table, check_dtype=False, check_categorical=False)
     assert studies(runs.load("nowhere")) == []
+
+
+def file_stem(name):
+    return Study(name, pd.DataFrame()).stem
 
 
 def test_long_names_make_short_file_names():

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from multiprocessing import get_context
 
 import pytest
@@ -100,26 +99,33 @@ def test_ctrl_c_saves_and_raises_what_ctrl_c_raises(whole, tmp_path, monkeypatch
     assert_identical(whole, run(experiment))
 
 
-def in_a_process(experiment, checkpoint_seconds):
+def killed_by_itself(experiment, after):
+    """Carry out a run, its state kept after every batch, until it has dealt so often with files in its folder."""
     torch.set_num_threads(1)
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    run(experiment, checkpoint_seconds)
+    seen = []
+
+    def count(event, arguments):
+        if event in ("open", "os.rename", "os.remove") and str(experiment.folder) in str(arguments[0]):
+            seen.append(event)
+            if len(seen) == after:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    run(experiment, 0.0)
 
 
 def test_kill_9_at_20_random_moments(tmp_path):
-    """In a run of some seconds; the state is kept many times a second."""
+    """The run deals with files more often than all kills together wait for."""
     settings = SETTINGS | {"epochs": 60, "records_per_epoch": 3}
     whole = run(Experiment(runs_folder=str(tmp_path / "whole"), **settings))
     experiment = elsewhere(whole, tmp_path / "killed")
-    moments, kills, progressed = random.Random(0), 0, set()
-    while kills < 20:
-        process = get_context("fork").Process(target=in_a_process, args=(experiment, 0.02))
+    moments, progressed = random.Random(0), set()
+    for _ in range(20):
+        process = get_context("fork").Process(target=killed_by_itself, args=(experiment, moments.randint(10, 200)))
         process.start()
-        time.sleep(0.2 + 0.3 * moments.random())
-        assert process.is_alive(), "the run ended before the last kill"
-        process.kill()
         process.join()
-        kills += 1
+        assert process.exitcode == -signal.SIGKILL
         if state := checkpoints.load(experiment.folder):
             progressed.add(len(state["rows"]))
     assert len(progressed) > 3
