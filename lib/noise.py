@@ -134,7 +134,8 @@ def instance(labels, inputs, rate: float, num_classes: int, seed: int) -> Noisy:
                 x = inputs[rows].flatten(1).double()  # so that the draw is the same on every processor
                 logits = x @ weights.to(x)
                 logits[:, label] = -torch.inf
-                noisy[rows] = _draw(logits.softmax(dim=1).cpu().numpy(), draws[rows])
+                places = rows.numpy()  # a tensor of one number would index NumPy's arrays as that number
+                noisy[places] = _draw(logits.softmax(dim=1).cpu().numpy(), draws[places])
     return compare(like(noisy, labels), labels)
 
 

@@ -262,6 +262,13 @@ def test_cifar_sized_noise_needs_little_memory():
     assert int(done.stdout) < 500_000  # kilobytes
 
 
+def test_instance_noise_of_classes_with_a_single_sample():
+    labels, x = np.arange(50), np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    noisy, corrupted, _ = noise.instance(labels, x, 0.9, 50, seed=0)
+    assert 30 < corrupted.sum() < 50
+    assert np.array_equal(noisy != labels, corrupted)
+
+
 def test_instance_noise_takes_arrays_and_needs_inputs():
     labels, x = np.arange(60) % 3, np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     from_array = noise.corrupt("instance", labels, 0.5, 3, seed=0, inputs=x)
