@@ -181,9 +181,11 @@ def _import(options: argparse.Namespace) -> int:
     for run in outcome.runs:
         print(f"{'imported' if run.new else 'is there'} {run.folder.name} from {run.source}")
         print(f"    left out: {'; '.join(run.left_out)}\n    note: {'; '.join(run.notes)}")
+    for reason in outcome.left_out.values():
+        print(f"left out {reason}")
     for failure in outcome.failures.values():
         print(f"error: {failure}", file=sys.stderr)
-    return 1 if outcome.failures else 0
+    return 1 if outcome.failures or not outcome.runs else 0
 
 
 def _prepare(options: argparse.Namespace) -> int:

@@ -111,7 +111,10 @@ def _converted(name: str, value: Any, kind: Any, rule: Rule | None) -> Any:
         words = {int: "an integer", float: "a number", str: "text"}
         not_text = ", not text" if isinstance(value, str) else ""
         raise ParameterError(f"{name}={value!r}: must be {rule.allowed if rule else words[kind]}{not_text}")
-    return kind(value)
+    try:
+        return kind(value)
+    except OverflowError as error:  # an integer that no floating point number comes near
+        raise ParameterError(f"{name}={value!r}: must be {rule.allowed if rule else 'a number'}") from error
 
 
 _LISTS = {tuple[str, ...]: (str, "names", '["cnd"]'), tuple[int, ...]: (int, "integers", "[10, 20]")}

@@ -5,52 +5,48 @@ CND, so that a legacy folder becomes a run folder for each of its estimators. Wh
 `run.log` of each, with what was left out; there are no weights.
 """
 
-import hashlib
+import filecmp
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from lib.catalogue import CRITERIA
 from lib.checks import ParameterError
 from lib.cnd import aggregate
-from lib.legacy import results as legacy_results
-from lib.legacy.arguments import ARGS as LEGACY_ARGS
-from lib.legacy.arguments import Description, describe
-from lib.legacy.results import RESULTS, Results
-from lib.parameters import ROOT
-from lib.runs.folder import ARGS, DIVERGENCE, IMPORTED, LOG, PERFORMANCES
+from lib.files import digest
+from lib.legacy import arguments, results
+from lib.parameters import ROOT, expanded
+from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES
 
-_PLACES = ("data_folder", "runs_folder")
+RESULTS = "performances.pkl"
+_COLUMNS = ["record", "epoch", "train_loss", "train_accuracy", "test_accuracy"]
+_COLUMNS += ["corrupted_accuracy_given", "corrupted_accuracy_true"]  # those of every run; the others are criteria
 
 
 class Imported(NamedTuple):
-    """An imported run.
+    """An imported run: its folder, the legacy folder, and whether it was not there before.
 
-    Attributes:
-        folder: the run folder.
-        source: the legacy folder.
-        new: whether it was not there before.
-        left_out: what of the legacy folder is not in it, in words.
-        notes: how the rest was understood, in words.
+    In words, `left_out` tells what of the legacy folder is not in it, and `notes` how the rest was understood.
     """
 
     folder: Path
     source: Path
     new: bool
-    left_out: tuple[str, ...]
-    notes: tuple[str, ...]
+    left_out: list[str]
+    notes: list[str]
 
 
 class Outcome(NamedTuple):
-    """What was imported, and why what was not, by legacy folder."""
+    """What was imported; by legacy folder why what was left out, on datasets unknown here, and why what failed."""
 
     runs: list[Imported]
+    left_out: dict[Path, str]
     failures: dict[Path, str]
 
 
@@ -65,27 +61,22 @@ def convert(folder: Path | str, runs_folder: Path | str = "runs") -> Outcome:
 
     Raises ParameterError where there is no legacy folder.
     """
-    found = _legacy_folders(Path(folder))
-    if not found:
-        raise ParameterError(
-            f"folder={str(folder)!r}: must be a folder with {LEGACY_ARGS} and {RESULTS}, or one that holds such"
-        )
-    outcome = Outcome([], {})
-    for one in found:
+    outcome = Outcome([], {}, {})
+    for path, _, files in sorted(os.walk(folder)):
+        # With results of the original, or with arguments and no results at all, which tells of a lost run.
+        if RESULTS not in files and (ARGS not in files or PERFORMANCES in files):
+            continue
         try:
-            outcome.runs.extend(convert_one(one, runs_folder))
+            outcome.runs.extend(convert_one(path, runs_folder))
+        except arguments.UnknownDataset as error:
+            outcome.left_out[Path(path)] = str(error)
         except (ParameterError, OSError) as error:
-            outcome.failures[one] = str(error)
+            outcome.failures[Path(path)] = str(error)
+    if not any(outcome):
+        raise ParameterError(
+            f"folder={str(folder)!r}: must be a folder with {ARGS} and {RESULTS}, or one that holds such"
+        )
     return outcome
-
-
-def _legacy_folders(folder: Path) -> list[Path]:
-    """Those with results of the original, or with arguments and no results at all, which tells of a lost run."""
-    return sorted(
-        Path(path)
-        for path, _, files in os.walk(folder)
-        if RESULTS in files or (LEGACY_ARGS in files and PERFORMANCES not in files)
-    )
 
 
 def convert_one(folder: Path | str, runs_folder: Path | str = "runs") -> list[Imported]:
@@ -95,127 +86,74 @@ def convert_one(folder: Path | str, runs_folder: Path | str = "runs") -> list[Im
         folder: holds `args.json` and `performances.pkl`.
         runs_folder: as for `convert`.
 
-    Raises:
-        ParameterError: for files that are damaged, do not fit each other, or ask for code; it names file and field.
-        FileExistsError: where a run folder of that name holds another run.
-        OSError: for files that cannot be read or written.
+    Raises ParameterError, which names file and field, for files that are damaged, do not fit each other, or ask for
+    code; UnknownDataset for a dataset that is not known here; FileExistsError where a run folder of that name holds
+    another run; OSError for files that cannot be read or written.
     """
-    source, root = Path(folder), ROOT / runs_folder
-    description = describe(source)
-    results = legacy_results.read(source, description)
-    estimators, unknown = _estimators(description, results)
-    left_out = tuple(map(_printable, (*description.left_out, *results.left_out, *unknown)))
-    notes = (*description.notes, *results.notes)
+    root, path = ROOT / expanded("runs_folder", str(runs_folder)), Path(folder) / ARGS
+    try:
+        told = arguments.read(path)
+        path = Path(folder) / RESULTS
+        series, divergences = results.read(path, told)
+    except ParameterError as error:
+        raise type(error)(_printable(f"{path}: {error}")) from error
+    left_out = [_printable(text) for text in told.left_out]
+    told.about["parameters"]["runs_folder"] = str(runs_folder)
+    log = [f"imported {told.about['parameters']['epochs']} records from {path.parent.resolve()}"]
+    log += [*(f"left out: {text}" for text in left_out), *told.notes]
     root.mkdir(parents=True, exist_ok=True)
     # Made aside and renamed, so that a run folder is there as a whole or not at all.
     with tempfile.TemporaryDirectory(prefix=".import-", dir=root) as scratch:
-        made = []
-        for position, estimator in estimators:
-            about = _about(description, results, estimator, str(runs_folder), source)
-            target = root / about["name"]
-            part = Path(scratch) / target.name
-            _write(part, about, results, position, [f"left out: {text}" for text in left_out] + list(notes))
-            made.append((part, target))
-        new = [_is_new(part, target) for part, target in made]
-        for (part, target), wanted in zip(made, new, strict=True):
-            if wanted:
-                part.rename(target)
-    return [Imported(target, source, is_new, left_out, notes) for (_, target), is_new in zip(made, new, strict=True)]
+        runs = []
+        for estimator, bits in divergences.items() or [(None, None)]:
+            made = _write(Path(scratch), told, series, estimator, bits)
+            (made / LOG).write_text("".join(f"INFO {line}\n" for line in log))
+            runs.append(Imported(root / made.name, path.parent, _is_new(made, root / made.name), left_out, told.notes))
+        for run in runs:
+            if run.new:
+                (Path(scratch) / run.folder.name).rename(run.folder)
+    return runs
 
 
-def _estimators(description: Description, results: Results) -> tuple[list[tuple[int | None, str | None]], list[str]]:
-    """Position and name of those that become a run, (None, None) for a run without CND; what is left out, in words."""
-    if results.divergence is None:
-        return [(None, None)], []
-    found, left_out = [], []
-    for position, (ours, name) in enumerate(description.estimators):
-        if ours is None:
-            left_out.append(f"CND by {name}, an estimator that is not known here")
-        elif np.isnan(results.divergence[position]).all():
-            left_out.append(f"CND by {name}, which has no values")
-        else:
-            found.append((position, ours))
-    return found or [(None, None)], left_out
-
-
-def _about(
-    description: Description, results: Results, estimator: str | None, runs_folder: str, source: Path
-) -> dict[str, Any]:
-    """The content of `args.json`."""
-    signals = {*results.signals, *(["cnd"] if estimator else [])}
-    parameters = description.parameters | {
-        "runs_folder": runs_folder,
-        "criteria": [name for name in CRITERIA if name in signals],
-        "cnd_stored_layers": ["all"] if estimator else [],
-    }
+def _write(
+    parent: Path, told: arguments.Arguments, series: dict[str, np.ndarray], estimator: str | None, bits: Any
+) -> Path:
+    """Write the run folder of an estimator of CND, whose divergences are given; of a run without CND where none is."""
+    parameters, layers = dict(told.about["parameters"]), told.about["layers"]
     if estimator:
-        parameters["cnd_estimator"] = estimator
-    content = json.dumps([description.given, estimator], sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        parameters |= {"cnd_estimator": estimator, "cnd_stored_layers": ["all"]}
+        last = bits[:, -list(layers.values())[-1] :]
+        cnd = [np.nan if np.isnan(row).any() else aggregate(row, parameters["cnd_quantile"]) for row in last]
+        series = series | {"cnd": np.array(cnd)}
+    parameters["criteria"] = [name for name in CRITERIA if name in series]
     rate = f"{parameters['noise_rate']:g}" if parameters["noise_rate"] else ""
     network = re.sub(r"\W+", "_", parameters["network"])
-    stem = f"{parameters['dataset']}-{parameters['noise']}{rate}-{network}-seed{parameters['seed']}"
-    versions = dict.fromkeys(("python", "torch", "numpy", "commit", "device"))
-    return {
-        "name": f"{stem}-{digest}",
-        "environment": {**versions, IMPORTED: str(source.resolve())},
-        "parameters": parameters,
-        "data": {
-            "source": f"{parameters['dataset']}, imported from results of the described original",
-            "classes": [str(label) for label in range(description.num_classes)],
-            "train_samples": description.train_samples,
-            "test_samples": None,
-            "realised_noise_rate": description.realised_noise_rate,
-        },
-        "layers": description.layers if estimator else {},
-        "own": {},
-    }
-
-
-def _write(folder: Path, about: dict[str, Any], results: Results, position: int | None, remarks: Iterable[str]) -> None:
+    version = digest(json.dumps([told.given, estimator], sort_keys=True))
+    name = f"{parameters['dataset']}-{parameters['noise']}{rate}-{network}-seed{parameters['seed']}-{version}"
+    about = {"name": name, **told.about, "parameters": parameters, "layers": layers if estimator else {}}
+    folder = parent / name
     folder.mkdir()
-    epochs = about["parameters"]["epochs"]
-    columns = dict(results.performance) | {"corrupted_accuracy_true": np.full(epochs, np.nan)}
-    signals = dict(results.signals)
-    if position is not None:
-        divergence = results.divergence[position]
-        np.save(folder / DIVERGENCE, divergence)
-        last, quantile = list(about["layers"].values())[-1], about["parameters"]["cnd_quantile"]
-        signals["cnd"] = np.array([_aggregated(row[-last:], quantile) for row in divergence])
-    columns |= {name: signals[name] for name in about["parameters"]["criteria"]}
-    rows = np.column_stack(list(columns.values())).tolist()
-    lines = [",".join(["record", "epoch", *columns])]
-    lines += [",".join(map(repr, [record, float(record), *row])) for record, row in enumerate(rows, 1)]
-    (folder / PERFORMANCES).write_text("\n".join(lines) + "\n")
-    imported = f"imported {epochs} records from {about['environment'][IMPORTED]}"
-    (folder / LOG).write_text("".join(f"INFO {line}\n" for line in (imported, *remarks)))
     (folder / ARGS).write_text(json.dumps(about, indent=2) + "\n")
+    epochs = np.arange(1, parameters["epochs"] + 1)
+    table = pd.DataFrame({"record": epochs, "epoch": epochs.astype(float), **series})
+    table = table.reindex(columns=[*_COLUMNS, *parameters["criteria"]])
+    table.to_csv(folder / PERFORMANCES, index=False, na_rep="nan")
+    if estimator:
+        np.save(folder / DIVERGENCE, bits)
+    return folder
 
 
-def _printable(text: str) -> str:
-    """A text with names from the files in it, without anything that a terminal would obey."""
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def _aggregated(bits: np.ndarray, quantile: float) -> float:
-    return float("nan") if np.isnan(bits).any() else aggregate(bits, quantile)
-
-
-def _is_new(part: Path, target: Path) -> bool:
+def _is_new(made: Path, target: Path) -> bool:
     """Whether nothing is at the target yet; False where the same run is. Raises FileExistsError for another one."""
     if not target.exists():
         return True
-    if _content(part) != _content(target):
+    recorded = [path.name for path in made.iterdir() if path.name not in (ARGS, LOG)]  # those tell the legacy folder
+    if not (target / ARGS).exists() or filecmp.cmpfiles(made, target, recorded, shallow=False)[0] != recorded:
         raise FileExistsError(f"{target}: holds another run; remove it, or name another runs folder")
     return False
 
 
-def _content(folder: Path) -> list | None:
-    """What makes the run that a folder holds, wherever it lies or was imported from; None where it cannot be read."""
-    try:
-        about = json.loads((folder / ARGS).read_text())
-        parameters = {name: value for name, value in about["parameters"].items() if name not in _PLACES}
-        files = [path.read_bytes() if path.exists() else None for path in (folder / PERFORMANCES, folder / DIVERGENCE)]
-        return [about["name"], parameters, about["data"], about["layers"], *files]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+def _printable(text: str) -> str:
+    """A text with names from the files in it, short, in one line, without anything that a terminal would obey."""
+    text = text if len(text) <= 1000 else f"{text[:500]} ... {text[-500:]}"
+    return text if text.isprintable() else ascii(text)[1:-1]

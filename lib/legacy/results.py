@@ -3,141 +3,100 @@
 It is a pickled object, each of whose attributes has one value an epoch; one that was not recorded is a list of None.
 """
 
-import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from lib.checks import ParameterError
-from lib.legacy.arguments import Description
+from lib.legacy.arguments import Arguments
 from lib.legacy.unpickling import read_attributes
 
-RESULTS = "performances.pkl"
-_PICKLED = "performances.Performances"
-_PERFORMANCE = {
-    "train_loss": "train_loss",
-    "train_acc": "train_accuracy",
-    "test_acc": "test_accuracy",
-    "misslab_acc": "corrupted_accuracy_given",
+_FIELDS = {  # by the original's names: ours, and what the values are
+    "train_loss": ("train_loss", "numbers"),
+    "train_acc": ("train_accuracy", "shares"),
+    "test_acc": ("test_accuracy", "shares"),
+    "misslab_acc": ("corrupted_accuracy_given", "shares"),
+    "PC": ("prediction_changes", "counts"),
+    "known_polluted_accuracy": ("known_polluted_accuracy", "shares"),
+    "known_polluted_accuracy_loglik": ("known_polluted_log_likelihood", "numbers"),
+    "LS": ("batch_loss_sensitivity", "numbers"),  # the sum over batches, not the mean over samples
+    "CSR": ("critical_sample_ratio", "shares"),
 }
-_SIGNALS = {
-    "PC": "prediction_changes",
-    "known_polluted_accuracy": "known_polluted_accuracy",
-    "known_polluted_accuracy_loglik": "known_polluted_log_likelihood",
-    "LS": "batch_loss_sensitivity",  # the original's is the sum over batches, not the mean over samples
-    "CSR": "critical_sample_ratio",
-}
-_SHARES = {"train_acc", "test_acc", "misslab_acc", "known_polluted_accuracy", "CSR"}
-_ROUNDING = 1e-6  # by which a mean of hits may exceed 1
+_LARGEST_SHARE = 1 + 1e-6  # of a mean of hits, by rounding
 
 
-class Results(NamedTuple):
-    """What `performances.pkl` tells.
+def read(path: Path, arguments: Arguments) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Read `performances.pkl`; `left_out` and `notes` of the arguments are told more.
 
-    Attributes:
-        performance: accuracies and loss by their columns, a value an epoch, shape (epochs,); NaN where there is none.
-        signals: likewise, those that were recorded, but CND.
-        divergence: CND, float32, shape (estimators, epochs, neurons of all layers); None where it was not recorded.
-        left_out, notes: in words, what was left out, and how the rest was understood.
+    Returns:
+        What was recorded but CND, by our columns, a value an epoch, shape (epochs,), NaN where there is none; and CND,
+        float32, shape (epochs, neurons of all layers), by our estimators.
+
+    Raises ParameterError, which names the field, or OSError.
     """
-
-    performance: dict[str, np.ndarray]
-    signals: dict[str, np.ndarray]
-    divergence: np.ndarray | None
-    left_out: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def read(folder: Path, description: Description) -> Results:
-    """Read `performances.pkl`. Raises ParameterError, which names file and field, or OSError."""
-    path = Path(folder) / RESULTS
-    attributes = read_attributes(path, _PICKLED)
-    try:
-        return _results(attributes, description)
-    except ParameterError as error:
-        raise ParameterError(f"{path}: {error}") from error
-
-
-def _results(attributes: dict[str, Any], description: Description) -> Results:
-    epochs = description.parameters["epochs"]
-    series = {name: _series(name, attributes.get(name), epochs) for name in (*_PERFORMANCE, *_SIGNALS)}
-    if series["test_acc"] is None or np.isnan(series["test_acc"]).any():
+    attributes = read_attributes(path, "performances.Performances")
+    recorded = {name: values for name, values in attributes.items() if not _unused(values)}
+    epochs, samples = arguments.about["parameters"]["epochs"], arguments.about["data"]["train_samples"]
+    series, percent = {}, []
+    for name, (ours, kind) in _FIELDS.items():
+        if name not in recorded:
+            continue
+        # Changes have their first at the second epoch.
+        values = _numbers(name, recorded.pop(name), (epochs - 1 if kind == "counts" else epochs,))
+        if np.isnan(values).all():
+            continue
+        if kind == "counts":
+            if (values != values.round()).any() or values.min() < 0 or values.max() > samples:
+                raise ParameterError(f"{name}: must be whole numbers, at most the {samples} training samples")
+            values = np.concatenate([[np.nan], values / samples])
+        if kind == "shares":
+            if np.nanmax(values) > _LARGEST_SHARE:
+                percent.append(name)
+                values = values / 100
+            low, high = np.nanmin(values), np.nanmax(values)
+            if low < 0 or high > _LARGEST_SHARE:
+                raise ParameterError(f"{name}: must be shares or percent, goes from {low:.3g} to {high:.3g} as shares")
+            values = np.minimum(values, 1)
+        series[ours] = values
+    if np.isnan(series.get("test_accuracy", np.nan)).any():
         raise ParameterError("test_acc: must have a value at every epoch")
-    shares = {name: series[name] for name in _SHARES if series[name] is not None}
-    percent = sorted(name for name, values in shares.items() if np.nanmax(values) > 1 + _ROUNDING)
-    series |= {name: _share(name, values, name in percent) for name, values in shares.items()}
-    notes = [f"{', '.join(percent)} read as percent"] if percent else []
-    small = sorted(name for name, values in shares.items() if name not in percent and np.nanmax(values) > 0)
-    notes += [f"{', '.join(small)} read as shares, none being above 1"] if percent and small else []
-    if series["PC"] is not None:
-        series["PC"] = _changes(series["PC"], description.train_samples)
-    left_out = [] if _unused(attributes.get("CGE")) else ["CGE (which of two entropies it is, the file does not tell)"]
-    unknown = sorted(str(name) for name in attributes.keys() - {*series, "CND", "CGE"})
-    left_out += [f"attributes {', '.join(unknown)}"] if unknown else []
-    nothing = np.full(epochs, np.nan)
-    return Results(
-        performance={ours: nothing if series[name] is None else series[name] for name, ours in _PERFORMANCE.items()},
-        signals={ours: series[name] for name, ours in _SIGNALS.items() if series[name] is not None},
-        divergence=_divergence(attributes.get("CND"), description),
-        left_out=tuple(left_out),
-        notes=tuple(notes),
-    )
+    if percent:
+        arguments.notes.append(f"{', '.join(percent)} read as percent, other accuracies as shares")
+    divergences = _divergences(recorded.pop("CND"), arguments) if "CND" in recorded else {}
+    if "CGE" in recorded:
+        del recorded["CGE"]
+        arguments.left_out.append("CGE (which of two entropies it is, the file does not tell)")
+    if recorded:
+        arguments.left_out.append(f"attributes {', '.join(sorted(map(str, recorded)))}")
+    return series, divergences
 
 
 def _unused(values: Any) -> bool:
     return values is None or (isinstance(values, list | tuple) and all(value is None for value in values))
 
 
-def _series(name: str, values: Any, epochs: int) -> np.ndarray | None:
-    """A value an epoch, float64, NaN for None; None where there is no value. PC has its first at the second epoch."""
-    if _unused(values):
-        return None
-    if not isinstance(values, list | tuple) and not (isinstance(values, np.ndarray) and values.ndim == 1):
-        raise ParameterError(f"{name}: must be a list of numbers, not a {type(values).__name__}")
-    expected = epochs - 1 if name == "PC" else epochs
-    if len(values) != expected:
-        raise ParameterError(f"{name}: must have {expected} values, as epochs={epochs} in args.json, has {len(values)}")
-    numbers = np.array([_number(name, value) for value in values], dtype=np.float64)
-    return None if np.isnan(numbers).all() else numbers
+def _numbers(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Float64 of that shape, NaN for None; each may be an array of one value."""
+    try:
+        numbers = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ParameterError(f"{name}: must be numbers of shape {shape} ({error})") from error
+    numbers = numbers[..., 0] if numbers.shape == (*shape, 1) else numbers
+    if numbers.shape != shape:
+        raise ParameterError(f"{name}: must be of shape {shape}, as args.json tells, is {numbers.shape}")
+    return numbers
 
 
-def _number(name: str, value: Any) -> float:
-    single = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
-    if single is None:
-        return math.nan
-    if type(single) not in (int, float) or (type(single) is int and abs(single) >= 2**63):
-        raise ParameterError(f"{name}: must hold numbers, holds a {type(value).__name__}")
-    return float(single)
-
-
-def _share(name: str, values: np.ndarray, percent: bool) -> np.ndarray:
-    shares = values / 100 if percent else values
-    if np.nanmin(shares) < 0 or np.nanmax(shares) > 1 + _ROUNDING:
-        raise ParameterError(f"{name}: must be in [0, 1], or in [0, 100] percent, goes to {_farthest(values)}")
-    return np.minimum(shares, 1)
-
-
-def _farthest(values: np.ndarray) -> float:
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    return low if low < 0 else high
-
-
-def _changes(counts: np.ndarray, samples: int) -> np.ndarray:
-    """Counts of changed predictions, shape (epochs - 1,), as shares, shape (epochs,)."""
-    if not ((counts == counts.round()) & (counts >= 0) & (counts <= samples)).all():
-        raise ParameterError(f"PC: must be whole numbers, at most the {samples} training samples")
-    return np.concatenate([[math.nan], counts / samples])
-
-
-def _divergence(values: Any, description: Description) -> np.ndarray | None:
-    if _unused(values):
-        return None
-    counts = len(description.estimators), description.parameters["epochs"], sum(description.layers.values())
-    if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
-        raise ParameterError(f"CND: must be a tensor of floating point numbers, not a {type(values).__name__}")
-    if values.shape != counts:
-        raise ParameterError(
-            f"CND: must be of shape {counts}, as CND_type, epochs and neurs_x_hid_lyr in args.json, is {values.shape}"
-        )
-    return values.astype(np.float32)
+def _divergences(values: Any, arguments: Arguments) -> dict[str, np.ndarray]:
+    about, estimators = arguments.about, arguments.estimators
+    shape = len(estimators), about["parameters"]["epochs"], sum(about["layers"].values())
+    found = {}
+    for (name, ours), bits in zip(estimators.items(), _numbers("CND", values, shape), strict=True):
+        if ours is None:
+            arguments.left_out.append(f"CND by {name}, an estimator that is not known here")
+        elif np.isnan(bits).all():
+            arguments.left_out.append(f"CND by {name}, which has no values")
+        else:
+            found[ours] = bits.astype(np.float32)
+    return found

@@ -54,7 +54,7 @@ def run(experiment: Experiment, checkpoint_seconds: float | None = None) -> Run:
         for record in records:
             progress.set_postfix(test=f"{record.values['test_accuracy']:.3f}", refresh=False)
             progress.update(record.number - progress.n)
-    return records.finished
+    return records.run
 
 
 class Recording:
@@ -91,6 +91,13 @@ class Recording:
 
     def __exit__(self, *error) -> None:
         self._entered.__exit__(*error)
+
+    @property
+    def run(self) -> Run:
+        """The finished run. Raises RuntimeError before the end."""
+        if self.finished is None:
+            raise RuntimeError(f"{self.training.experiment.name} is not finished: iterate to the end first")
+        return self.finished
 
     def __iter__(self) -> Iterator[Record]:
         if self.finished:

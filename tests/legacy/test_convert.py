@@ -14,7 +14,7 @@ from lib.legacy import convert, convert_one
 from lib.runs import folder as run_folder
 from lib.runs import table as runs
 from lib.runs.folder import ARGS, DIVERGENCE, IMPORTED, LOG, PERFORMANCES, WEIGHTS
-from tests.original import CHANGES, CND, EPOCHS, RESULTS, TEST_ACCURACY, TRAIN, attributes, write
+from tests.original import CHANGES, CND, EPOCHS, RESULTS, TEST_ACCURACY, TRAIN, attributes, pickled, write
 
 
 @pytest.fixture
@@ -135,6 +135,7 @@ def test_without_cnd_there_is_one_run_without_it(place, target, how):
     [
         (["PMF", "Gaussian", "KDE", "KNN"], ["histogram", "gaussian", "kernel", "neighbours"]),
         (["histogram", "normal", "Kernel", "k-nearest neighbours"], ["histogram", "gaussian", "kernel", "neighbours"]),
+        (["PMF", "GL", "Kernel density", "nearest neighbor"], ["histogram", "gaussian", "kernel", "neighbours"]),
     ],
 )
 def test_estimators_by_their_other_names(place, target, names, ours):
@@ -147,8 +148,7 @@ def test_estimators_by_their_other_names(place, target, names, ours):
 def test_accuracies_in_percent_become_shares_and_this_is_told(place, target):
     folder = place(test_acc=100 * torch.tensor(TEST_ACCURACY), known_polluted_accuracy=[50.0] * EPOCHS)
     run, _ = convert_one(folder, target)
-    assert "known_polluted_accuracy, test_acc read as percent" in run.notes
-    assert "misslab_acc, train_acc read as shares, none being above 1" in run.notes
+    assert "test_acc, known_polluted_accuracy read as percent, other accuracies as shares" in run.notes
     table = one(runs.load(target))
     assert table["test_accuracy"].to_numpy() == pytest.approx(TEST_ACCURACY)
     assert set(table["known_polluted_accuracy"]) == {0.5}
@@ -158,6 +158,12 @@ def test_accuracies_in_percent_become_shares_and_this_is_told(place, target):
 def test_a_share_that_is_one_but_for_rounding_is_no_percentage(imported):
     run = one(imported(train_acc=[1 + 1e-7] * EPOCHS))
     assert set(run["train_accuracy"]) == {1.0}
+
+
+def test_values_may_be_tensors_of_one_value_with_gaps(imported):
+    run = one(imported(train_loss=[None, *[torch.tensor(0.5)] * 11], train_acc=[torch.tensor([0.5])] * EPOCHS))
+    assert np.isnan(run["train_loss"][0])
+    assert set(run["train_loss"][1:]) == set(run["train_accuracy"]) == {0.5}
 
 
 def test_signals_that_were_recorded_are_criteria(imported):
@@ -183,11 +189,22 @@ def test_signals_that_were_recorded_are_criteria(imported):
         ({"dataset": "NEWS"}, ("news", "symmetric", 0.4, 100, 4)),
         ({"dataset": "TinyImagenet", "num_classes": 200}, ("tiny_imagenet", "symmetric", 0.4, 10, 5)),
         ({"dataset": "FashionMNIST"}, ("fashion_mnist", "symmetric", 0.4, 10, 5)),
+        ({"dataset": "CIFAR100", "noise_type": "worse_label"}, ("cifar100", "noisy_label", 0, 10, 5)),
+        ({"dataset": "CIFAR100", "noise_type": "random_label2"}, ("cifar100", "noisy_label", 0, 10, 5)),
     ],
 )
 def test_datasets_and_noise_by_our_names(imported, arguments, told):
     run = imported(arguments=arguments)
     assert run.loc[0, ["dataset", "noise", "noise_rate", "patience", "window"]].tolist() == list(told)
+
+
+def test_human_labels_under_the_name_of_another_dataset_are_told(place, target):
+    run, _ = convert_one(place(arguments={"dataset": "CIFAR100", "noise_type": "aggre_label"}), target)
+    told = "noise_type aggre_label read as noisy_label, the human labels of cifar100"
+    assert told in run.notes
+    assert told in (run.folder / LOG).read_text()
+    run, _ = convert_one(place(arguments={"dataset": "CIFAR100", "noise_type": "noisy_label"}), target)
+    assert not any("read as" in note for note in run.notes)
 
 
 def test_a_network_that_is_not_known_here_keeps_its_name(imported):
@@ -202,21 +219,37 @@ def test_a_network_that_is_not_known_here_keeps_its_name(imported):
         ({"dataset": "CIFAR11"}, "dataset='CIFAR11': must be one of digits, news"),
         ({"dataset": 10}, "dataset=10: must be text"),
         ({"seed": ...}, "lacks seed"),
+        ({"lr": 10**400}, "lr=.*: must be a finite number above 0"),
         ({"lr": "0.01"}, "lr='0.01': must be a finite number above 0, not text"),
         ({"epochs": 0}, "epochs=0: must be an integer of at least 1"),
         ({"epochs": True}, "epochs=True: must be"),
         ({"batch_size": 1.5}, "batch_size=1.5: must be an integer"),
         ({"network": "--"}, "network='--': must be the name of a network"),
         ({"noise_type": "worse"}, "noise_type='worse': must be one of label_noise, .*did you mean 'worse_label'"),
-        ({"noise_type": "noisy_label"}, "noise_type='noisy_label': must be used with dataset='cifar100', not"),
+        (
+            {"noise_type": "noisy_label"},
+            "noise_type='noisy_label': must be used with dataset='cifar100', not 'cifar10'",
+        ),
+        (
+            {"dataset": "MNIST", "noise_type": "worse_label"},
+            "noise_type='worse_label': must be used with dataset='cifar10', not 'mnist'",
+        ),
         ({"symmetric_label_noise_ratio": 40}, r"symmetric_label_noise_ratio=40.0: must be a number in \[0, 1\)"),
-        ({"corrupted_samples": None}, "corrupted_samples: must be a list of integers"),
-        ({"corrupted_samples": [1, 1.5]}, "corrupted_samples: must be a list of integers"),
+        ({"corrupted_samples": None}, "corrupted_samples=None: must be a list of integers"),
+        ({"corrupted_samples": [1, 1.5]}, r"corrupted_samples=\[1, 1.5\]: must be a list of integers"),
+        ({"corrupted_samples": [0.5] * 50_000}, r"corrupted_samples=\[0.5, .* \.\.\. .*: must be a list of integers"),
+        ({"corrupted_samples": [-1]}, "corrupted_samples, not_corrupted_samples: must name samples, and each"),
         ({"corrupted_samples": [1]}, "corrupted_samples, not_corrupted_samples: must name samples, and each"),
-        ({"CND_type": ["PMF", "histogram"]}, r"CND_type=\['PMF', 'histogram'\]: must name each estimator once"),
+        (
+            {"CND_type": ["PMF", "histogram"]},
+            r"CND_type=\('PMF', 'histogram'\): must be names, each of another estimator",
+        ),
         ({"CND_type": "PMF"}, "CND_type='PMF': must be a list of names"),
-        ({"neurs_x_hid_lyr": [4, 6]}, "neurs_x_hid_lyr: must be the number of neurons by layer, not a list"),
-        ({"neurs_x_hid_lyr": {"a": 0}}, r"neurs_x_hid_lyr\['a'\]=0: must be an integer of at least 1"),
+        ({"neurs_x_hid_lyr": [4, 6]}, r"neurs_x_hid_lyr=\[4, 6\]: must be numbers of neurons, .* by layer"),
+        (
+            {"neurs_x_hid_lyr": {"a": 0}},
+            r"neurs_x_hid_lyr={'a': 0}: must be numbers of neurons, integers of at least 1",
+        ),
     ],
 )
 def test_wrong_arguments_are_named_before_anything_is_written(place, target, arguments, message):
@@ -243,23 +276,23 @@ def test_broken_arguments(place, target, text, message):
     [
         ({"test_acc": None}, "test_acc: must have a value at every epoch"),
         ({"test_acc": [None, *TEST_ACCURACY[1:]]}, "test_acc: must have a value at every epoch"),
-        ({"test_acc": TEST_ACCURACY[1:]}, "test_acc: must have 12 values, as epochs=12 in args.json, has 11"),
-        ({"train_loss": torch.ones(13)}, "train_loss: must have 12 values, as epochs=12 in args.json, has 13"),
-        ({"train_loss": torch.ones(12, 2)}, "train_loss: must be a list of numbers, not a ndarray"),
-        ({"train_loss": 0.5}, "train_loss: must be a list of numbers, not a float"),
-        ({"train_loss": ["0.5"] * 12}, "train_loss: must hold numbers, holds a str"),
-        ({"train_loss": [[0.5]] * 12}, "train_loss: must hold numbers, holds a list"),
-        ({"train_loss": [10**400] * 12}, "train_loss: must hold numbers, holds a int"),
-        ({"PC": [*CHANGES, 4]}, "PC: must have 11 values, as epochs=12 in args.json, has 12"),
+        ({"test_acc": TEST_ACCURACY[1:]}, r"test_acc: must be of shape \(12,\), as args.json tells, is \(11,\)"),
+        ({"train_loss": torch.ones(12, 2)}, r"train_loss: must be of shape \(12,\), as args.json tells, is \(12, 2\)"),
+        ({"train_loss": 0.5}, r"train_loss: must be of shape \(12,\)"),
+        ({"train_loss": ["high"] * 12}, "train_loss: must be numbers .*'high'"),
+        ({"train_loss": [{}] * 12}, "train_loss: must be numbers .*'dict'"),
+        ({"train_loss": np.array([{}] * 12, dtype=object)}, "train_loss: must be numbers"),
+        ({"train_loss": [10**400] * 12}, "train_loss: must be numbers .*int too large"),
+        ({"PC": [*CHANGES, 4]}, r"PC: must be of shape \(11,\), as args.json tells, is \(12,\)"),
         ({"PC": [51, *CHANGES[1:]]}, "PC: must be whole numbers, at most the 50 training samples"),
         ({"PC": [0.5, *CHANGES[1:]]}, "PC: must be whole numbers"),
-        ({"test_acc": [101.0] * 12}, r"test_acc: must be in \[0, 1\], or in \[0, 100\] percent, goes to 101.0"),
-        ({"misslab_acc": [-0.1] * 12}, "misslab_acc: must be in .*, goes to -0.1"),
-        ({"test_acc": [float("inf")] * 12}, "test_acc: must be in .*, goes to inf"),
-        ({"CND": CND[:1]}, r"CND: must be of shape \(2, 12, 10\), as CND_type, .*, is \(1, 12, 10\)"),
-        ({"CND": CND[:, :11]}, r"CND: must be of shape \(2, 12, 10\), as CND_type, .*, is \(2, 11, 10\)"),
-        ({"CND": CND[:, :, :9]}, r"CND: must be of shape \(2, 12, 10\), as CND_type, .*, is \(2, 12, 9\)"),
-        ({"CND": [[1.0]]}, "CND: must be a tensor of floating point numbers, not a list"),
+        ({"test_acc": [101.0] * 12}, "test_acc: must be shares or percent, goes from 1.01 to 1.01"),
+        ({"misslab_acc": [-0.1] * 12}, "misslab_acc: must be shares or percent, goes from -0.1 to"),
+        ({"test_acc": [float("inf")] * 12}, "test_acc: must be shares or percent, goes from inf to inf"),
+        ({"CND": CND[:1]}, r"CND: must be of shape \(2, 12, 10\), as args.json tells, is \(1, 12, 10\)"),
+        ({"CND": CND[:, :11]}, r"CND: must be of shape \(2, 12, 10\), as args.json tells, is \(2, 11, 10\)"),
+        ({"CND": CND[:, :, :9]}, r"CND: must be of shape \(2, 12, 10\), as args.json tells, is \(2, 12, 9\)"),
+        ({"CND": [[1.0]]}, r"CND: must be of shape \(2, 12, 10\)"),
     ],
 )
 def test_wrong_results_are_named_before_anything_is_written(place, target, changes, message):
@@ -280,15 +313,31 @@ class Attack:
         return os.system, (self.command,)
 
 
-@pytest.mark.parametrize("where", ["attribute", "list", "object array"])
-def test_a_pickle_that_runs_code_is_refused_and_does_not(place, target, tmp_path, where):
-    attack = Attack(f"touch {tmp_path / 'ran'}")
-    value = {"attribute": attack, "list": [attack], "object array": np.array([attack], dtype=object)}[where]
-    folder = place(extra=value)
-    with pytest.raises(ParameterError, match=rf"^{folder / RESULTS}: asks for .*(posix.system|numpy.dtype\('O8'\))"):
+def test_a_pickle_that_runs_code_is_refused_and_does_not(place, target, tmp_path):
+    folder = place(extra=Attack(f"touch {tmp_path / 'ran'}"))
+    with pytest.raises(ParameterError, match=rf"^{folder / RESULTS}: asks for 'posix.system': must"):
         convert_one(folder, target)
     assert not (tmp_path / "ran").exists()
     assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [pickled()[:-1], pickled()[:100], b"", b"\xff", b"N."])
+def test_a_damaged_pickle_is_named_in_one_line(place, target, content):
+    folder = place(content=content)
+    with pytest.raises(
+        ParameterError, match=f"^{folder / RESULTS}: must (be a whole pickle|hold an instance)"
+    ) as caught:
+        convert_one(folder, target)
+    assert str(caught.value).isprintable()
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickles_of_every_protocol_are_the_same_run(place, target, protocol):
+    first = convert_one(place("one"), target)
+    again = convert_one(place("other", content=pickled(protocol=protocol)), target)
+    assert [run.folder for run in again] == [run.folder for run in first]
+    assert not any(run.new for run in again)
 
 
 def test_names_in_the_files_cannot_write_to_the_terminal(place, target):
@@ -408,13 +457,35 @@ def test_a_folder_of_many_imports_all_but_the_bad_ones(place, target, tmp_path, 
     outcome = convert(tmp_path / "many", target)
     assert [run.source.name for run in outcome.runs] == ["a", "a", "b", "b"]
     assert list(outcome.failures) == [bad, lost]
-    assert outcome.failures[bad].startswith(f"{bad / RESULTS}: test_acc: must have 12 values")
+    assert outcome.failures[bad].startswith(f"{bad / RESULTS}: test_acc: must be of shape (12,)")
     assert str(lost / RESULTS) in outcome.failures[lost]
     assert set(runs.load(target)["seed"]) == {3, 4}
     assert main(["import", str(tmp_path / "many"), "--runs", str(target)]) == 1
     told = capsys.readouterr()
     assert told.out.count("is there cifar10-") == 4
     assert told.err.splitlines() == [f"error: {failure}" for failure in outcome.failures.values()]
+
+
+def test_runs_on_datasets_that_are_not_known_here_are_left_out_by_name(place, target, tmp_path, capsys):
+    place("many/a")
+    unknown = place("many/b", arguments={"dataset": "Clothing1M"})
+    outcome = convert(tmp_path / "many", target)
+    assert {run.source.name for run in outcome.runs} == {"a"}
+    assert outcome.failures == {}
+    assert list(outcome.left_out) == [unknown]
+    reason = f"{unknown / ARGS}: dataset='Clothing1M': must be one of digits, news, "
+    assert outcome.left_out[unknown].startswith(reason)
+    assert main(["import", str(tmp_path / "many"), "--runs", str(target)]) == 0
+    told = capsys.readouterr()
+    assert f"left out {reason}" in told.out
+    assert told.err == ""
+    assert main(["import", str(unknown), "--runs", str(target)]) == 1  # nothing was imported
+
+
+def test_the_runs_folder_may_lie_in_the_home_folder(place, target, monkeypatch):
+    monkeypatch.setenv("HOME", str(target.parent))
+    run, _ = convert_one(place(), "~/runs")
+    assert run.folder.parent == target
 
 
 def test_a_folder_that_was_imported_to_is_no_legacy_folder(place, target):

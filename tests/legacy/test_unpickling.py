@@ -1,10 +1,9 @@
+import builtins
 import io
 import os
 import pickle
 import random
-import shutil
-import struct
-import tracemalloc
+import subprocess
 from collections import Counter, OrderedDict
 
 import numpy as np
@@ -14,6 +13,8 @@ import torch
 from lib.checks import ParameterError
 from lib.legacy.unpickling import read_attributes
 from tests.original import KIND, pickled
+
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
 @pytest.fixture
@@ -28,31 +29,16 @@ def read(tmp_path):
     return unpickle
 
 
-@pytest.mark.parametrize("protocol", [3, 4, 5])
-@pytest.mark.parametrize(
-    "value",
-    [
-        None,
-        True,
-        -3,
-        2**70,
-        1.5,
-        "text",
-        [1, [2.5, None], (3,), {"name": 4, 5: "six"}],
-        list(range(5000)),
-        np.float32(0.1),
-        np.int64(7),
-        np.bool_(True),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-def test_plain_values_come_as_they_are(read, value, protocol):
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_plain_values_come_as_they_are(read, protocol):
+    value = [None, True, -3, 2**70, 1.5, "text", b"", [2.5, None], (3,), {"name": 4, 5: "six"}, list(range(5000))]
+    value += [np.float32(0.1), np.int64(7), np.bool_(True)]
     found = read(value, protocol)
     assert found == value
-    assert type(found) is type(value)
+    assert list(map(type, found)) == list(map(type, value))
 
 
-@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(
     "array",
     [
@@ -72,7 +58,7 @@ def test_arrays_come_with_the_same_values_shape_and_type(read, array, protocol):
     assert np.array_equal(found, array)
 
 
-@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(
     "tensor",
     [
@@ -81,7 +67,6 @@ def test_arrays_come_with_the_same_values_shape_and_type(read, array, protocol):
         torch.tensor(2.5),
         torch.empty(0, 3),
         torch.tensor([1.5, 2.5]).bfloat16(),
-        torch.tensor([1.5, 2.5]).half(),
         torch.tensor([1, 2]),
         torch.tensor([1.0, 2.0], requires_grad=True),
         torch.tensor([True, False]),
@@ -90,23 +75,23 @@ def test_arrays_come_with_the_same_values_shape_and_type(read, array, protocol):
 )
 def test_tensors_come_as_arrays_of_the_same_values(read, tensor, protocol):
     found = read(tensor, protocol)
-    assert type(found) is np.ndarray
+    assert found.dtype == np.float64
     assert found.shape == tuple(tensor.shape)
     assert found.tolist() == tensor.tolist()
 
 
-def test_tensors_that_lay_on_a_gpu_come_without_one(read):
-    here, there = b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0"
-    content = pickled({"a": torch.tensor([1.0, 2.0])}, 3)
-    start = content.index(b"_load_from_bytes") + len(b"_load_from_bytes\nq\x04")
-    assert content[start : start + 1] == pickle.BINBYTES
-    (size,) = struct.unpack("<I", content[start + 1 : start + 5])
-    storage = content[start + 5 : start + 5 + size]
-    assert storage.count(here) == 1
-    moved = storage.replace(here, there)
-    assert b"cuda:0" in moved
-    content = content.replace(struct.pack("<I", size) + storage, struct.pack("<I", len(moved)) + moved)
+def test_tensors_that_lay_on_a_gpu_come_without_one(read, monkeypatch):
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+    content = pickled({"a": torch.tensor([1.0, 2.0])})
+    assert b"cuda:0" in content
     assert read(content).tolist() == [1.0, 2.0]
+
+
+def test_what_numpy_1_wrote_comes_too(read):
+    content = pickled({"a": np.arange(3.0)}, protocol=2)
+    old = content.replace(b"numpy._core.multiarray\n", b"numpy.core.multiarray\n")
+    assert old != content
+    assert read(old).tolist() == [0, 1, 2]
 
 
 class Call:
@@ -123,56 +108,48 @@ def touching(path):
     return f"open({str(path)!r}, 'w').close()"
 
 
-def torch_file(value):
-    buffer = io.BytesIO()
-    torch.save(value, buffer, _use_new_zipfile_serialization=False)
-    return buffer.getvalue()
-
-
-def storage_file(size, dtype=torch.float32):
-    return torch.ones(size, dtype=dtype).__reduce_ex__(2)[1][0].__reduce__()[1][0]
-
-
-def tensor(content, size=(1,), stride=(1,), offset=0):
-    """A tensor whose storage is what a torch file holds, be it none."""
-    storage = Call(torch.storage._load_from_bytes, content)
-    return Call(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, OrderedDict())
+def tensor_of(value):
+    """A tensor whose storage is a torch file that holds this."""
+    content = io.BytesIO()
+    torch.save(value, content, _use_new_zipfile_serialization=False)
+    storage = Call(torch.storage._load_from_bytes, content.getvalue())
+    return Call(torch._utils._rebuild_tensor_v2, storage, 0, (1,), (1,), False, OrderedDict())
 
 
 @pytest.mark.parametrize(
     ("attack", "asked"),
     [
         (lambda path: Call(os.system, f"touch {path}"), "'posix.system'"),
+        (lambda path: Call(subprocess.Popen, ["touch", str(path)]), "'subprocess.Popen'"),
         (lambda path: Call(eval, touching(path)), "'builtins.eval'"),
         (lambda path: Call(exec, touching(path)), "'builtins.exec'"),
+        (lambda path: Call(builtins.__import__, "antigravity"), "'builtins.__import__'"),
+        (lambda path: Call(getattr, Call(getattr, [], "__class__"), "__base__"), "'builtins.getattr'"),
         (lambda path: Call(open, str(path), "w"), r"'_?io\.open'"),
-        (lambda path: Call(shutil.copy, __file__, str(path)), "'shutil.copy'"),
         (lambda path: Call(pickle.loads, pickle.dumps(Call(eval, touching(path)))), "'_pickle.loads'"),
-        (lambda path: [[Call(os.system, f"touch {path}")]], "'posix.system'"),
-        (lambda path: np.array([Call(os.system, f"touch {path}")], dtype=object), r"numpy.dtype\('O8'\)"),
-        (lambda path: tensor(torch_file(Call(os.system, f"touch {path}"))), "'posix.system'"),
-        (lambda path: tensor(torch_file([torch.ones(1), Call(eval, touching(path))])), "eval'"),
+        (lambda path: np.array([Call(os.system, f"touch {path}")], dtype=object), "'posix.system'"),
         (lambda path: torch.load, "'torch.serialization.load'"),
-        (lambda path: getattr, "'builtins.getattr'"),
-        (lambda path: torch.nn.Linear(1, 1), "'torch.nn.modules.linear.Linear'"),
-        (lambda path: np.random.default_rng(0), r"'numpy.random._pickle"),
-        (lambda path: {1, 2}, "opcode EMPTY_SET"),
     ],
 )
 def test_what_asks_for_code_is_refused_in_one_line_and_none_runs(read, tmp_path, attack, asked):
-    ran = tmp_path / "ran"
-    with pytest.raises(
-        ParameterError, match=rf"some.pkl: .*asks for .*{asked}.*, which is refused: must hold"
-    ) as caught:
-        read(attack(ran))
+    with pytest.raises(ParameterError, match=rf"^asks for .*{asked}: must hold nothing but numbers") as caught:
+        read(attack(tmp_path / "ran"))
     assert str(caught.value).isprintable()
-    assert not ran.exists()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("function", [os.system, eval])
+def test_the_storage_of_a_tensor_that_asks_for_code_is_refused_and_none_runs(read, tmp_path, function):
+    command = f"touch {tmp_path / 'ran'}" if function is os.system else touching(tmp_path / "ran")
+    with pytest.raises(ParameterError, match=r"^must be a whole pickle, is cut or damaged, or holds more than numbers"):
+        read(tensor_of(Call(function, command)))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_attacks_run_where_nothing_refuses_them(tmp_path):
     pickle.loads(pickle.dumps(Call(os.system, f"touch {tmp_path / 'plain'}")))
     with pytest.raises(AttributeError):
-        pickle.loads(pickle.dumps(tensor(torch_file(Call(eval, touching(tmp_path / "nested"))))))
+        pickle.loads(pickle.dumps(tensor_of(Call(eval, touching(tmp_path / "nested")))))
     assert {path.name for path in tmp_path.iterdir()} == {"plain", "nested"}
 
 
@@ -181,55 +158,33 @@ def name(module, attribute):
 
 
 PERFORMANCES = name(*KIND.split("."))
-REBUILD = name("torch._utils", "_rebuild_tensor_v2")
-DTYPE = name("numpy", "dtype")
-HOOKS = name("collections", "OrderedDict")
-
-
-def text(word):
-    return pickle.SHORT_BINUNICODE + bytes([len(word)]) + word.encode()
 
 
 @pytest.mark.parametrize(
     ("opcodes", "message"),
     [
-        (pickle.EXT1 + b"\x01", "opcode EXT1"),
-        (pickle.EXT2 + b"\x01\x00", "opcode EXT2"),
-        (pickle.EXT4 + b"\x01\x00\x00\x00", "opcode EXT4"),
-        (pickle.INST + b"os\nsystem\n", "opcode INST"),
-        (pickle.PERSID + b"1\n", "opcode PERSID"),
-        (text("1") + pickle.BINPERSID, "opcode BINPERSID"),
-        (b"\xff", "opcode 0xff"),
-        (name("os", "system"), "'os.system'"),
-        (text("os") + text("system") + pickle.STACK_GLOBAL, "'os.system'"),
-        (name("performances", "Performances.__init__.__globals__"), "'performances.Performances.__init__"),
-        (name("torch._utils", "os.system"), "'torch._utils.os.system'"),
-        (name("numpy.core.multiarray", "_reconstruct.__globals__"), "'numpy.core.multiarray._reconstruct.__globals"),
-        (name("os\x1b[2J", "system"), r"'os\\x1b\[2J.system'"),
-        (REBUILD + b")" + pickle.NEWOBJ, "instance of another class"),
-        (name("numpy", "ndarray") + b")" + pickle.NEWOBJ, "instance of another class"),
-        (PERFORMANCES + text("a") + pickle.TUPLE1 + pickle.NEWOBJ, "instance of another class"),
-        (name("numpy", "ndarray") + b")" + pickle.REDUCE, "calls what is no function"),
-        (PERFORMANCES + b")" + pickle.REDUCE, "calls what is no function"),
-        (text("a") + b")" + pickle.REDUCE, "calls what is no function"),
-        (REBUILD + b"]" + pickle.REDUCE, "calls what is no function"),
-        (REBUILD + b"}" + pickle.BUILD, "sets the state of _Global"),
-        (PERFORMANCES + b"N}" + pickle.TUPLE2 + pickle.BUILD, "sets the state of _Global"),
-        (PERFORMANCES + b")" + pickle.NEWOBJ + b"}}" + pickle.TUPLE2 + pickle.BUILD, "sets the state of _Attributes"),
-        (b"]}" + pickle.BUILD, "sets the state of list"),
-        (b"})N" + pickle.SETITEM, "names a value by a tuple"),
-        (PERFORMANCES + text("a") + b"N" + pickle.SETITEM, "holds _Global in place of dict"),
-        (PERFORMANCES + b"N" + pickle.APPEND, "holds _Global in place of list"),
-        (HOOKS + b"]" + pickle.TUPLE1 + pickle.REDUCE, "cut or damaged"),
-        (DTYPE + text("O8") + pickle.TUPLE1 + pickle.REDUCE, r"numpy.dtype\('O8'\)"),
-        (DTYPE + text("i4,i4") + pickle.TUPLE1 + pickle.REDUCE, r"numpy.dtype\('i4,i4'\)"),
-        (DTYPE + b"}" + pickle.TUPLE1 + pickle.REDUCE, "holds dict in place of str"),
+        (pickle.MARK + pickle.INST + b"os\nsystem\n", "asks for 'os.system'"),
+        (name("performances", "Performances.__init__.__globals__"), "asks for 'performances.Performances.__init__"),
+        (name("torch._utils", "os.system"), "asks for 'torch._utils.os.system'"),
+        (name("os\x1b[2J", "system"), r"asks for 'os\\x1b\[2J.system'"),
+        (name("copyreg", "__newobj__"), "asks for 'copyreg.__newobj__'"),
+        (pickle.EXT1 + b"\x01", "cut or damaged"),
+        (pickle.PERSID + b"1\n", "cut or damaged"),
+        (PERFORMANCES + b")" + pickle.NEWOBJ + b"]" + pickle.BUILD, "cut or damaged"),
+        (PERFORMANCES, "must hold an instance of performances.Performances, holds type"),
     ],
 )
 def test_opcodes_that_reach_beyond_plain_values_are_refused(read, opcodes, message):
     with pytest.raises(ParameterError, match=message) as caught:
         read(pickle.PROTO + b"\x04" + opcodes + pickle.STOP)
     assert str(caught.value).isprintable()
+
+
+def test_a_file_that_changes_the_class_does_not_change_how_the_next_is_read(read):
+    state = b"N}" + pickle.SHORT_BINUNICODE + b"\x0c__setstate__" + name("numpy", "dtype") + b"s" + pickle.TUPLE2
+    with pytest.raises(ParameterError, match="holds type"):
+        read(pickle.PROTO + b"\x04" + PERFORMANCES + state + pickle.BUILD + pickle.STOP)
+    assert read([1, 2]) == [1, 2]
 
 
 def test_what_is_no_instance_of_the_class_is_refused(read):
@@ -239,100 +194,18 @@ def test_what_is_no_instance_of_the_class_is_refused(read):
         read(pickle.dumps(Counter()))
 
 
-ONES = storage_file(8)
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (lambda: tensor(ONES, (9,)), "a tensor of 9 values: must be at most the 8 of its storage"),
-        (lambda: tensor(ONES, (2,), (8,)), "must be at most the 8"),
-        (lambda: tensor(ONES, offset=8), "must be at most the 8"),
-        (lambda: tensor(ONES, (2**40,), (0,)), "must be at most the 8"),
-        (lambda: tensor(ONES, (2**30, 2**30), (0, 0)), "must be at most the 8"),
-        (lambda: tensor(ONES, (3,), (-1,)), "a size that is no count"),
-        (lambda: tensor(ONES, (2,), (1, 1)), "size and stride do not fit"),
-        (lambda: tensor(torch_file({"a": 1})), "holds dict in place of a tensor"),
-        (lambda: tensor(torch_file(torch.ones(2))), "holds Tensor in place of a tensor"),
-        (lambda: tensor(storage_file(2, torch.complex64)), "type torch.complex64, which is refused"),
-        (lambda: tensor(ONES[:-1]), "damaged"),
-        (lambda: tensor(b"PK\x03\x04"), "in another form"),
-        (lambda: tensor("text"), "holds str in place of bytes"),
-        (lambda: Call(np._core.multiarray.scalar, np.dtype("f8"), b"\0" * 4), "an array of 4 bytes"),
-        (lambda: Call(np._core.numeric._frombuffer, b"\0" * 8, np.dtype("f8"), (2**40,), "C"), "an array of 8 bytes"),
-        (lambda: np.zeros(2, dtype="f4,f4"), r"numpy.dtype\('V8'\)"),
-        (lambda: np.array(["a"]), r"numpy.dtype\('U1'\)"),
-        (lambda: np.zeros(2, dtype="c16"), r"numpy.dtype\('c16'\)"),
-    ],
-)
-def test_arrays_and_tensors_that_are_more_than_their_bytes_are_refused(read, value, message):
-    with pytest.raises(ParameterError, match=message):
-        read(value())
-
-
-def says_more(numbers):
-    """A torch file that says its storage has some number of values, none of which it holds."""
-    said, keys = b"K\x08N", b"]q\x00X"
-    assert ONES.count(said) == ONES.count(keys) == 1
-    return ONES[: ONES.index(keys)].replace(said, b"J" + struct.pack("<i", numbers) + b"N") + b"]."
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"N" + pickle.LONG_BINPUT + b"\xff\xff\xff\xff", "holds NoneType"),
-        (pickle.BINBYTES8 + struct.pack("<Q", 2**40), "cut or damaged"),
-        (pickle.BYTEARRAY8 + struct.pack("<Q", 2**36), "cut or damaged"),
-        (pickle.BYTEARRAY8 + struct.pack("<Q", 2**63), "cut or damaged"),
-        (pickle.FRAME + struct.pack("<Q", 2**36), "cut or damaged"),
-    ],
-)
-def test_small_files_that_ask_for_much_memory_do_not_get_it(read, content, message):
-    tracemalloc.start()
-    try:
-        with pytest.raises(ParameterError, match=message):
-            read(pickle.PROTO + b"\x05" + content + pickle.STOP)
-        assert tracemalloc.get_traced_memory()[1] < 10**6
-    finally:
-        tracemalloc.stop()
-
-
-def test_a_key_that_is_too_deep_to_hash_does_not_end_the_process(read):
-    deep = b")" + pickle.TUPLE1 * 300_000
-    with pytest.raises(ParameterError, match="names a value by a tuple"):
-        read(pickle.PROTO + b"\x04}" + deep + b"N" + pickle.SETITEM + pickle.STOP)
-
-
-def test_a_storage_that_says_it_is_larger_than_its_file_is_refused(read):
-    with pytest.raises(ParameterError, match="a tensor of 4000000000 bytes"):
-        read(tensor(says_more(10**9), (10**9,)))
-
-
-@pytest.mark.parametrize(
-    ("content", "call"),
-    [
-        (ONES, lambda content: tensor(content)),
-        (bytes(400), lambda content: Call(np._core.numeric._frombuffer, content, np.dtype("u1"), (400,), "C")),
-    ],
-)
-def test_bytes_that_are_used_again_and_again_are_refused(read, content, call):
-    assert len(read([call(content)])) == 1
-    with pytest.raises(ParameterError, match="uses the same bytes for several arrays"):
-        read([call(content) for _ in range(1000)])
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_a_file_that_is_cut_anywhere_is_named(read):
-    content = pickled()
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_file_that_is_cut_anywhere_is_named(read, protocol):
+    content = pickled(protocol=protocol)
     for end in range(0, len(content), 53):
-        with pytest.raises(ParameterError, match=r"some\.pkl: "):
+        with pytest.raises(ParameterError, match=r"^must be a whole pickle, is cut or damaged"):
             read(content[:end])
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_a_damaged_file_is_read_or_named_but_never_worse(read):
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_damaged_file_is_read_or_named_but_never_worse(read, protocol):
     rng = random.Random(0)
-    content, told = pickled(), []
+    content, told = pickled(protocol=protocol), []
     for _ in range(200):
         damaged = bytearray(content)
         for _ in range(rng.choice([1, 3])):
@@ -341,5 +214,5 @@ def test_a_damaged_file_is_read_or_named_but_never_worse(read):
             read(bytes(damaged))
         except ParameterError as error:
             told.append(str(error))
-    assert len(told) > 100
+    assert len(told) > 50
     assert not [line for line in told if not line.isprintable()]
