@@ -45,11 +45,11 @@ def samples(dataset: Dataset, part: Part, count: int = 12) -> Figure:
 
 def sample(axis: Axes, values: torch.Tensor, title: str = "", wrong: bool = False) -> None:
     """One sample as it is stored: an image (height, width, channels), or the profile of any other numbers."""
-    values = values.cpu().float().numpy()
-    if values.ndim == 3 and values.shape[2] in (1, 3, 4):
-        axis.imshow(values / max(values.max(), 1e-12), cmap="gray_r", aspect="equal")
+    numbers = values.cpu().float().numpy()
+    if numbers.ndim == 3 and numbers.shape[2] in (1, 3, 4):
+        axis.imshow(numbers / max(float(numbers.max()), 1e-12), cmap="gray_r", aspect="equal")
     else:
-        axis.plot(values.flatten(), color="0.4", lw=0.5)
+        axis.plot(numbers.flatten(), color="0.4", lw=0.5)
         axis.set_box_aspect(1)
     axis.grid(visible=False)
     axis.set(xticks=[], yticks=[])
