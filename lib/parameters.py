@@ -190,6 +190,10 @@ class Experiment:
             )
         if len(set(self.criteria)) < len(self.criteria):
             raise ParameterError(f"criteria={self.criteria}: each may be named once")
+        if derived := [name for name in self.criteria if CRITERIA[name].members]:
+            raise ParameterError(
+                f"criteria={self.criteria}: must be signals; {derived[0]} follows from those of its members"
+            )
         if self.validation_share == 0 and self.asks_for("validation"):
             raise ParameterError("validation_share=0.0: must be above 0 where criteria name a validation accuracy")
         if self.average_epochs == 0 and self.asks_for("average"):
