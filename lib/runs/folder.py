@@ -27,6 +27,8 @@ from pyarrow import csv
 
 from lib.checks import DataError, ParameterError
 from lib.parameters import Experiment
+from lib.runs import logs
+from lib.runs.logs import Archived
 
 ARGS, PERFORMANCES, DIVERGENCE = "args.json", "performances.csv", "divergence.npy"
 LOG, WEIGHTS, WEIGHTS_AVERAGE = "run.log", "weights.pt", "weights_average.pt"
@@ -76,7 +78,7 @@ class Run:
     @property
     def divergence(self) -> np.ndarray:
         """CND in bits, shape (records, neurons). Raises FileNotFoundError where it was not recorded."""
-        return np.load(self.folder / DIVERGENCE)
+        return divergence_of(self.folder)
 
     @property
     def source(self) -> str:
@@ -97,8 +99,8 @@ class Run:
     def table(self) -> pd.DataFrame:
         """`performances` as `lib.runs.load` gives them, with name, parameters and data source in every row."""
         performances = self.performances
-        constant = pd.DataFrame(_constant(self.folder.name, description(self.folder)), index=performances.index)
-        return pd.concat([constant, performances], axis=1)
+        about = pd.DataFrame(constant(self.folder.name, description(self.folder)), index=performances.index)
+        return pd.concat([about, performances], axis=1)
 
     def weights(self, average: bool = False) -> dict:
         """Final weights, or their average, a tensor by name, for `load_state_dict`."""
@@ -108,13 +110,27 @@ class Run:
 
 
 def description(folder: Path) -> dict[str, Any]:
-    """What `args.json` holds. Raises OSError, or ValueError where it is damaged."""
-    return json.loads((Path(folder) / ARGS).read_text())
+    """What `args.json` holds, of a run folder or an archived run. Raises OSError, or ValueError where it is damaged."""
+    archived = _archived(folder)
+    return archived.description if archived else json.loads((Path(folder) / ARGS).read_text())
+
+
+def _archived(folder: Path) -> Archived | None:
+    """The run in the archives that lie where its folder would; None where it has a folder, or is not there."""
+    return None if Path(folder).is_dir() else logs.read(Path(folder).parent).get(Path(folder).name)
 
 
 def layers_of(folder: Path) -> dict[str, int]:
     """Neurons of each layer in the stored divergences of a run, in their order; empty where it did not tell."""
     return description(folder).get("layers", {})
+
+
+def divergence_of(folder: Path) -> np.ndarray:
+    """CND in bits, shape (records, neurons). Raises FileNotFoundError where it was not recorded."""
+    archived = _archived(folder)
+    if archived and archived.divergence is not None:
+        return archived.divergence
+    return np.load(Path(folder) / DIVERGENCE)
 
 
 def divergence_by_layer(folder: Path, records: int | None = None) -> dict[str, np.ndarray]:
@@ -123,7 +139,7 @@ def divergence_by_layer(folder: Path, records: int | None = None) -> dict[str, n
     One layer without a name where the run does not tell its layers. Raises FileNotFoundError where none was recorded,
     ValueError where the file has not as many records, or not the neurons that the run tells.
     """
-    bits = np.load(Path(folder) / DIVERGENCE)
+    bits = divergence_of(folder)
     layers = layers_of(folder) or {"": bits.shape[-1]}
     expected = (len(bits) if records is None else records, sum(layers.values()))
     if bits.shape != expected or not expected[1]:
@@ -171,7 +187,7 @@ def read(folder: Path) -> tuple[Contents | None, str | None]:
         parameters, imported = about["parameters"], IMPORTED in about.get("environment", {})
         expected = parameters["epochs"] * parameters["records_per_epoch"]
         made = records(folder) if (folder / PERFORMANCES).exists() else pa.table({})
-        contents = Contents(_constant(folder.name, about), made)
+        contents = Contents(constant(folder.name, about), made)
         if len(made) != expected:
             return contents, f"unfinished: {len(made)} of {expected} records"
         missing = {"test_accuracy", *parameters["criteria"]} - set(made.column_names)
@@ -182,7 +198,7 @@ def read(folder: Path) -> tuple[Contents | None, str | None]:
     return contents, None if imported or (folder / WEIGHTS).exists() else f"unfinished: no {WEIGHTS}"
 
 
-def _constant(name: str, about: dict[str, Any]) -> dict[str, Any]:
+def constant(name: str, about: dict[str, Any]) -> dict[str, Any]:
     """What is the same in all records of a run: its name, every parameter, and its data."""
     parameters = {
         name: ",".join(str(item) for item in value) if isinstance(value, list | tuple) else value
