@@ -8,14 +8,13 @@ the file, else computed from the training posts alone: TF-IDF, truncated SVD, 30
 import logging
 import re
 from collections import Counter
-from itertools import islice
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_matrix
 from sklearn.datasets import fetch_20newsgroups
 from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import normalize
 
@@ -117,14 +116,10 @@ def pool(texts: list[str], vocabulary: dict[str, int], vectors: np.ndarray) -> n
     Returns:
         float32, shape (n, POSITIONS, dimensions).
     """
-    rows, columns = [], []
-    for post, text in enumerate(texts):
-        for place, word in enumerate(words(text)):
-            if word in vocabulary:
-                rows.append(post * POSITIONS + place * POSITIONS // MAX_WORDS)
-                columns.append(vocabulary[word])
-    shape = (len(texts) * POSITIONS, len(vectors))
-    counts = coo_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape).tocsr()
+    starts = [-(-position * MAX_WORDS // POSITIONS) for position in range(POSITIONS + 1)]
+    segments = (found[here:end] for found in map(words, texts) for here, end in pairwise(starts))
+    # The words are cut already.
+    counts = CountVectorizer(analyzer=list, vocabulary=vocabulary, dtype=np.float32).transform(segments)
     known = np.maximum(np.asarray(counts.sum(axis=1)), 1)
     pooled = (counts @ vectors.astype(np.float32)) / known
     return np.asarray(pooled, dtype=np.float32).reshape(len(texts), POSITIONS, -1)
@@ -159,8 +154,11 @@ def glove_vectors(glove: Path, known_words: set[str]) -> tuple[dict[str, int], n
     """
     vectors: dict[str, np.ndarray] = {}
     unusable: Counter[str] = Counter()
+    widths: Counter[int] = Counter()
     with glove.open("rb") as lines:
         for number, line in enumerate(filter(bytes.strip, lines)):
+            if number < _LOOKED_AT:
+                widths[len(line.split()) - 1] += 1
             token, *numbers = line.rsplit(maxsplit=DIMENSIONS)
             try:
                 word = token.decode()
@@ -176,8 +174,6 @@ def glove_vectors(glove: Path, known_words: set[str]) -> tuple[dict[str, int], n
     told = ", ".join(f"{count:,} {what}" for what, count in sorted(unusable.items()) if count)
     told = f"lines not used: {told}" if told else ""
     if not vectors:
-        with glove.open("rb") as lines:
-            widths = Counter(len(line.split()) - 1 for line in islice(lines, _LOOKED_AT))
         found = f"most lines have {widths.most_common(1)[0][0]} numbers" if widths else "the file is empty"
         allowed = f"must hold vectors of {DIMENSIONS} numbers for words of the posts"
         raise ParameterError(f"glove_file={str(glove)!r}: {allowed}, found none; {found}")

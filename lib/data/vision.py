@@ -4,9 +4,9 @@ Downloading and the checks of archives are ours, so that a cut file is never tak
 formats is torchvision's.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from lib.data.downloads import Archive, fetch
 from lib.files import alone_in, scratch
 from lib.torchvision_operators import declare
 
+_PARTS = ("train", "test")
 
-@dataclass(frozen=True)
-class Vision:
+
+class Vision(NamedTuple):
     """How one dataset is found and what is known of it.
 
     Attributes:
@@ -73,17 +74,16 @@ def compute(name: str, folder: Path) -> dict[str, np.ndarray]:
         ParameterError: for an archive that is cut, corrupted or another file.
         FileNotFoundError: where an archive is absent and cannot be downloaded.
     """
-    archives = _archives(VISION[name].reader)
-    paths = [fetch(archive, folder) for archive in archives]
+    reader = VISION[name].reader
     with alone_in(folder), scratch(folder, name) as unpacked:
-        for archive, path in zip(archives, paths, strict=True):
+        for archive in _archives(reader):
             link = unpacked / archive.file
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path.resolve())
-        train, test = (_part(VISION[name].reader, str(unpacked), training) for training in (True, False))
-    arrays = {"x_train": train[0], "y_train": train[1], "x_test": test[0], "y_test": test[1]}
+            link.symlink_to(fetch(archive, folder).resolve())
+        (x_train, y_train, classes), (x_test, y_test, _) = (_part(reader, str(unpacked), part) for part in _PARTS)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
     source = np.array(f"{VISION[name].title} (official archive, MD5 checked)")
-    return arrays | {"classes": np.array(train[2]), "source": source}
+    return arrays | {"classes": np.array(classes), "source": source}
 
 
 def source(name: str, told: str, images: np.ndarray) -> str:
@@ -94,23 +94,20 @@ def source(name: str, told: str, images: np.ndarray) -> str:
         told: what its prepared file says.
         images: its training images, uint8, shape (n, height, width, channels).
     """
-    vision = VISION[name]
-    if len(images) != vision.train_images:
-        return f"{told}, reduced: {len(images):,} of {vision.train_images:,} training images, pixels not checked"
-    if vision.channel_sums:
-        by_place = images.reshape(len(images), -1).sum(axis=0, dtype=np.uint64)
-        if tuple(int(total) for total in by_place.reshape(-1, images.shape[-1]).sum(axis=0)) != vision.channel_sums:
-            told += ", images re-encoded: not the official pixels"
-    return told
+    known = VISION[name]
+    if len(images) != known.train_images:
+        return f"{told}, reduced: {len(images):,} of {known.train_images:,} training images, pixels not checked"
+    by_place = images.reshape(len(images), -1).sum(axis=0, dtype=np.uint64)
+    sums = tuple(by_place.reshape(-1, images.shape[-1]).sum(axis=0).tolist())
+    return told if known.channel_sums in (None, sums) else f"{told}, images re-encoded: not the official pixels"
 
 
 def coarse(dataset: Dataset) -> Dataset:
     """CIFAR-100 with its 20 superclasses as labels. Raises ParameterError for labels above 99."""
     if max(dataset.y_train.max(), dataset.y_test.max()) >= len(_SUPERCLASS):
         raise ParameterError(f"cifar100.npz: must have labels of 100 classes, found {dataset.num_classes}")
-    superclass = torch.tensor(_SUPERCLASS)
-    fine = dataset.y_train, dataset.y_test
-    return replace(dataset, y_train=superclass[fine[0]], y_test=superclass[fine[1]], classes=_SUPERCLASSES)
+    y_train, y_test = (torch.tensor(_SUPERCLASS)[fine] for fine in (dataset.y_train, dataset.y_test))
+    return replace(dataset, y_train=y_train, y_test=y_test, classes=_SUPERCLASSES)
 
 
 def _archives(reader: str) -> list[Archive]:
@@ -122,24 +119,23 @@ def _archives(reader: str) -> list[Archive]:
     if reader in ("CIFAR10", "CIFAR100"):
         return [Archive(official.filename, official.tgz_md5, (official.url,))]
     if reader == "SVHN":
-        return [Archive(file, md5, (url,)) for url, file, md5 in (official.split_list[p] for p in ("train", "test"))]
+        return [Archive(file, md5, (url,)) for url, file, md5 in (official.split_list[part] for part in _PARTS)]
     return [
         Archive(f"{reader}/raw/{file}", md5, tuple(mirror + file for mirror in official.mirrors))
         for file, md5 in official.resources
     ]
 
 
-def _part(reader: str, root: str, training: bool) -> tuple[np.ndarray, np.ndarray, list[Any]]:
-    """Images, labels and classes of the training or the test set, read from checked archives below root."""
-    declare()
+def _part(reader: str, root: str, part: str) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+    """Images, labels and classes of the training or the test set, unpacked from the checked archives in root."""
     from torchvision import datasets
 
     official = getattr(datasets, reader)
     if reader == "SVHN":
-        part = official(root, split="train" if training else "test", download=True)
-        return np.ascontiguousarray(part.data.transpose(0, 2, 3, 1)), part.labels.astype(np.int64), list(range(10))
-    part = official(root, train=training, download=True)  # finds the archives, and unpacks them
-    return np.asarray(part.data), np.asarray(part.targets, dtype=np.int64), part.classes
+        read = official(root, split=part, download=True)
+        return np.ascontiguousarray(read.data.transpose(0, 2, 3, 1)), read.labels.astype(np.int64), list(range(10))
+    read = official(root, train=part == "train", download=True)
+    return np.asarray(read.data), np.asarray(read.targets, dtype=np.int64), read.classes
 
 
 # Superclass of each class of CIFAR-100, both in alphabetical order, as in the official archive.
