@@ -1,4 +1,4 @@
-"""Every dataset of the study by name, prepared on first use, in memory on one device."""
+"""Every dataset of `lib.catalogue` by name, prepared on first use, in memory on one device; the digits."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -11,7 +11,7 @@ from lib.catalogue import DATASETS, NOISES
 from lib.catalogue import Dataset as DatasetRow
 from lib.checks import ParameterError
 from lib.data import own as own_data
-from lib.data import samples, vision
+from lib.data import samples
 from lib.data.dataset import Dataset, from_arrays
 from lib.data.prepared import prepared
 from lib.parameters import ROOT, Experiment
@@ -24,37 +24,6 @@ def digits(experiment: Experiment) -> Dataset:
     """scikit-learn's embedded handwritten digits: 1,797 images of shape (1, 8, 8) in [0, 1], split 70/30."""
     arrays = prepared(ROOT / experiment.data_folder / "digits.npz", _compute_digits)
     return from_arrays(arrays, "digits", (np.zeros(1), np.full(1, 16)))
-
-
-def newsgroups(experiment: Experiment) -> Dataset:
-    """20 Newsgroups in its 7 top-level classes, as pooled word vectors (see `lib.data.news`)."""
-    from lib.data import news  # scikit-learn takes seconds to import, which runs on other data need not wait for
-
-    folder = ROOT / experiment.data_folder
-    glove = news.glove_path(experiment.glove_file)
-    arrays = prepared(folder / news.file_name(glove), lambda: news.compute(folder, glove))
-    return from_arrays(arrays, "news", axes="features", scaling="none")
-
-
-def images(experiment: Experiment) -> Dataset:
-    """An image dataset of torchvision (see `lib.data.vision`), prepared from its official archive."""
-    name = experiment.dataset.removesuffix("_coarse")
-    folder, known = ROOT / experiment.data_folder, vision.VISION[name]
-    arrays = {"source": np.array(known.title)}
-    arrays |= prepared(folder / f"{name}.npz", lambda: vision.compute(name, folder))
-    dataset = from_arrays(arrays, f"{name}.npz", (255 * np.array(known.mean), 255 * np.array(known.std)))
-    dataset = dataset if name == experiment.dataset else vision.coarse(dataset)
-    return replace(dataset, source=vision.source(name, dataset.source, dataset.x_train.stored.numpy()))
-
-
-def tiny_imagenet(experiment: Experiment) -> Dataset:
-    """Tiny ImageNet, prepared from its official archive or folder (see `lib.data.tiny_imagenet`)."""
-    from lib.data import tiny_imagenet
-
-    folder = ROOT / experiment.data_folder
-    arrays = prepared(folder / "tiny_imagenet.npz", lambda: tiny_imagenet.compute(folder))
-    mean, std = 255 * np.array(tiny_imagenet.STATISTICS)
-    return from_arrays(arrays, "Tiny ImageNet", (mean, std))
 
 
 def _compute_digits() -> dict[str, np.ndarray]:

@@ -19,8 +19,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import normalize
 
 from lib.checks import ParameterError
+from lib.data.dataset import Dataset, from_arrays
+from lib.data.prepared import prepared
 from lib.files import digest, there
-from lib.parameters import ROOT
+from lib.parameters import ROOT, Experiment
 
 MAX_WORDS = 1000
 POSITIONS = 16
@@ -30,22 +32,22 @@ _WORD = re.compile(r"\b\w\w+\b")
 _log = logging.getLogger("lib")
 
 
-def glove_path(glove_file: str) -> Path | None:
-    """The GloVe file that a parameter names; None where it is empty. Raises ParameterError where no file is there."""
-    path = ROOT / glove_file
-    if glove_file and not path.is_file():
-        raise ParameterError(f"glove_file={glove_file!r}: must be a GloVe text file, found none; {there(path)}")
-    return path if glove_file else None
+def load(experiment: Experiment) -> Dataset:
+    """NEWS, prepared in one file for each file of word vectors, which counts by its name, size and date.
 
-
-def file_name(glove: Path | None) -> str:
-    """Name of the prepared file, other for other word vectors: a GloVe file counts by its name, size and date."""
-    vectors = "svd"
-    if glove:
-        stat = glove.stat()
-        content = f"{glove.name} {stat.st_size} {stat.st_mtime_ns}"
-        vectors = f"glove-{digest(content)}"
-    return f"news-{vectors}-{POSITIONS}x{DIMENSIONS}.npz"
+    Raises:
+        ParameterError: where `glove_file` is none, has vectors of another width, or none of a known word.
+        FileNotFoundError: where the corpus is absent and cannot be downloaded.
+    """
+    folder, glove, vectors = ROOT / experiment.data_folder, None, "svd"
+    if experiment.glove_file:
+        glove = ROOT / experiment.glove_file
+        if not glove.is_file():
+            allowed = f"must be a GloVe text file, found none; {there(glove)}"
+            raise ParameterError(f"glove_file={experiment.glove_file!r}: {allowed}")
+        vectors = f"glove-{digest(f'{glove.name} {glove.stat().st_size} {glove.stat().st_mtime_ns}')}"
+    file = folder / f"news-{vectors}-{POSITIONS}x{DIMENSIONS}.npz"
+    return from_arrays(prepared(file, lambda: compute(folder, glove)), "news", axes="features", scaling="none")
 
 
 def compute(folder: Path, glove: Path | None = None) -> dict[str, np.ndarray]:
@@ -58,10 +60,6 @@ def compute(folder: Path, glove: Path | None = None) -> dict[str, np.ndarray]:
     Returns:
         x_train, x_test: float16, shape (n, POSITIONS, DIMENSIONS), scaled to unit standard deviation over the
         training set; y_train, y_test: int64; classes; source.
-
-    Raises:
-        ParameterError: for a file of vectors of another width, or without known words.
-        FileNotFoundError: where the corpus is absent and cannot be downloaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

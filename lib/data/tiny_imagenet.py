@@ -13,28 +13,33 @@ import numpy as np
 import pandas as pd
 
 from lib.checks import ParameterError
+from lib.data.dataset import Dataset, from_arrays
 from lib.data.downloads import Archive, fetch
 from lib.data.own import Picture, decoded
+from lib.data.prepared import prepared
+from lib.parameters import ROOT, Experiment
 
 FOLDER = "tiny-imagenet-200"
 ARCHIVE = Archive(
     f"{FOLDER}.zip", "90528d7ca1a48142e341f4ef8d21d0de", ("http://cs231n.stanford.edu/tiny-imagenet-200.zip",)
 )
-STATISTICS = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
-"""Published mean and standard deviation of each channel, on the scale [0, 1]."""
+_MEAN, _STD = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)  # published, on the scale [0, 1]
 _OFFICIAL = {"classes": 200, "training images": 100_000, "test images": 10_000}
 
 
-def compute(folder: Path) -> dict[str, np.ndarray]:
-    """Arrays of Tiny ImageNet, from `tiny-imagenet-200` in the data folder, else from the official archive.
-
-    Returns:
-        x_train, x_test: uint8, shape (n, 64, 64, 3); y_train, y_test: int64; classes: words; source.
+def load(experiment: Experiment) -> Dataset:
+    """Tiny ImageNet, prepared from the folder `tiny-imagenet-200` in the data folder, else from the official archive.
 
     Raises:
         ParameterError: for an archive, folder or image that is damaged.
         FileNotFoundError: where neither is there and the archive cannot be downloaded.
     """
+    folder = ROOT / experiment.data_folder
+    arrays = prepared(folder / "tiny_imagenet.npz", lambda: _compute(folder))
+    return from_arrays(arrays, "Tiny ImageNet", (255 * np.array(_MEAN), 255 * np.array(_STD)))
+
+
+def _compute(folder: Path) -> dict[str, np.ndarray]:
     if (folder / FOLDER).is_dir():
         names = [path.relative_to(folder).as_posix() for path in (folder / FOLDER).rglob("*")]
         return _read(folder, names, "unpacked folder")

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 
 from lib.checks import ParameterError
-from lib.data.dataset import Dataset
+from lib.data.dataset import Dataset, from_arrays
 from lib.data.downloads import Archive, fetch
+from lib.data.prepared import prepared
 from lib.files import alone_in, scratch
+from lib.parameters import ROOT, Experiment
 from lib.torchvision_operators import declare
 
 _PARTS = ("train", "test")
@@ -40,22 +42,12 @@ class Vision(NamedTuple):
     channel_sums: tuple[int, ...] | None = None
 
 
+_CIFAR10_SUMS = (6_415_714_204, 6_295_060_180, 5_829_907_619)
+_CIFAR100_SUMS = (6_620_373_279, 6_352_382_090, 5_756_623_363)
 VISION: dict[str, Vision] = {
-    "cifar10": Vision(
-        "CIFAR-10",
-        "CIFAR10",
-        50_000,
-        (0.4914, 0.4822, 0.4465),
-        (0.2470, 0.2435, 0.2616),
-        (6_415_714_204, 6_295_060_180, 5_829_907_619),
-    ),
+    "cifar10": Vision("CIFAR-10", "CIFAR10", 50_000, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), _CIFAR10_SUMS),
     "cifar100": Vision(
-        "CIFAR-100",
-        "CIFAR100",
-        50_000,
-        (0.5071, 0.4865, 0.4409),
-        (0.2673, 0.2564, 0.2762),
-        (6_620_373_279, 6_352_382_090, 5_756_623_363),
+        "CIFAR-100", "CIFAR100", 50_000, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), _CIFAR100_SUMS
     ),
     "mnist": Vision("MNIST", "MNIST", 60_000, (0.1307,), (0.3081,)),
     "fashion_mnist": Vision("Fashion-MNIST", "FashionMNIST", 60_000, (0.2860,), (0.3530,)),
@@ -64,16 +56,23 @@ VISION: dict[str, Vision] = {
 """Datasets by name. The published constants are rounded to four digits, the sums are exact."""
 
 
-def compute(name: str, folder: Path) -> dict[str, np.ndarray]:
-    """Arrays of a dataset from its official archives in the data folder, downloaded where they are not there.
-
-    Returns:
-        x_train, x_test: uint8, shape (n, height, width[, 3]); y_train, y_test: int64; classes; source.
+def load(experiment: Experiment) -> Dataset:
+    """The experiment's dataset, prepared from its official archives; says where it is not the official one.
 
     Raises:
-        ParameterError: for an archive that is cut, corrupted or another file.
+        ParameterError: for an archive that is cut, corrupted or another file, or a prepared file that is damaged.
         FileNotFoundError: where an archive is absent and cannot be downloaded.
     """
+    name = experiment.dataset.removesuffix("_coarse")
+    folder, known = ROOT / experiment.data_folder, VISION[name]
+    arrays = {"source": np.array(known.title)} | prepared(folder / f"{name}.npz", lambda: _compute(name, folder))
+    dataset = from_arrays(arrays, f"{name}.npz", (255 * np.array(known.mean), 255 * np.array(known.std)))
+    dataset = replace(dataset, source=source(known, dataset.source, dataset.x_train.stored.numpy()))
+    return dataset if name == experiment.dataset else _coarse(dataset)
+
+
+def _compute(name: str, folder: Path) -> dict[str, np.ndarray]:
+    """Arrays from the official archives in the data folder: uint8 images (n, height, width[, 3]), labels, classes."""
     reader = VISION[name].reader
     with alone_in(folder), scratch(folder, name) as unpacked:
         for archive in _archives(reader):
@@ -86,15 +85,14 @@ def compute(name: str, folder: Path) -> dict[str, np.ndarray]:
     return arrays | {"classes": np.array(classes), "source": source}
 
 
-def source(name: str, told: str, images: np.ndarray) -> str:
-    """Where prepared images are from; says where they are not the official ones.
+def source(known: Vision, told: str, images: np.ndarray) -> str:
+    """Where images are from, as their prepared file has told it; says where they are not the official ones.
 
     Args:
-        name: of the dataset.
-        told: what its prepared file says.
+        known: of the dataset.
+        told: what the file says.
         images: its training images, uint8, shape (n, height, width, channels).
     """
-    known = VISION[name]
     if len(images) != known.train_images:
         return f"{told}, reduced: {len(images):,} of {known.train_images:,} training images, pixels not checked"
     by_place = images.reshape(len(images), -1).sum(axis=0, dtype=np.uint64)
@@ -102,8 +100,8 @@ def source(name: str, told: str, images: np.ndarray) -> str:
     return told if known.channel_sums in (None, sums) else f"{told}, images re-encoded: not the official pixels"
 
 
-def coarse(dataset: Dataset) -> Dataset:
-    """CIFAR-100 with its 20 superclasses as labels. Raises ParameterError for labels above 99."""
+def _coarse(dataset: Dataset) -> Dataset:
+    """CIFAR-100 with its 20 superclasses as labels."""
     if max(dataset.y_train.max(), dataset.y_test.max()) >= len(_SUPERCLASS):
         raise ParameterError(f"cifar100.npz: must have labels of 100 classes, found {dataset.num_classes}")
     y_train, y_test = (torch.tensor(_SUPERCLASS)[fine] for fine in (dataset.y_train, dataset.y_test))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -125,12 +127,14 @@ def test_a_missing_glove_file_is_an_error_before_anything_is_done(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_other_word_vectors_have_another_prepared_file(tmp_path):
-    for name in ("a.txt", "b.txt"):
-        (tmp_path / name).write_text("the 1 2 3")
-    names = {news.file_name(glove) for glove in (None, tmp_path / "a.txt", tmp_path / "b.txt")}
-    (tmp_path / "a.txt").write_text("the 1 2 3 4")
-    assert len(names | {news.file_name(tmp_path / "a.txt")}) == 4
+def test_other_word_vectors_have_another_prepared_file(tmp_path, small_corpus):
+    for place, name in enumerate(("", "a.txt", "b.txt", "a.txt")):  # a.txt changes meanwhile
+        glove = tmp_path / name
+        if name:
+            glove.write_text(f"disk 1 2 3 {place}")
+        for _ in range(2):
+            data.load(replace(news_experiment(tmp_path), glove_file=str(glove) if name else ""))
+        assert len(list(tmp_path.glob("news-*.npz"))) == len(small_corpus) == place + 1
 
 
 @pytest.fixture
