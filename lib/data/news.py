@@ -69,7 +69,7 @@ def compute(folder: Path, glove: Path | None = None) -> dict[str, np.ndarray]:
             f"data_folder: 20news-bydate_py3.pkz, scikit-learn's cache of 20 Newsgroups, is not in {folder} and could "
             f"not be downloaded ({error}); place it there"
         ) from error
-    classes, class_of_group = top_level_classes(bunch.target_names)
+    classes, class_of_group = np.unique([name.split(".")[0] for name in bunch.target_names], return_inverse=True)
     labels = class_of_group[bunch.target]
     train, test = train_test_split(np.arange(len(labels)), test_size=0.3, stratify=labels, random_state=0)
     train_texts, test_texts = ([bunch.data[i] for i in rows] for rows in (train, test))
@@ -87,15 +87,9 @@ def compute(folder: Path, glove: Path | None = None) -> dict[str, np.ndarray]:
         "y_train": labels[train],
         "x_test": (x_test / scale).astype(np.float16),
         "y_test": labels[test],
-        "classes": np.array(classes),
+        "classes": classes,
         "source": np.array(f"20 Newsgroups by date (scikit-learn), stratified 70/30 split, {origin}"),
     }
-
-
-def top_level_classes(groups: list[str]) -> tuple[list[str], np.ndarray]:
-    """The first part of each group's name (alt, comp, misc, rec, sci, soc, talk), and each group's class."""
-    classes = sorted({group.split(".")[0] for group in groups})
-    return classes, np.array([classes.index(group.split(".")[0]) for group in groups], dtype=np.int64)
 
 
 def words(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
@@ -75,8 +76,7 @@ def _folder(experiment: Experiment, path: Path, origin: str) -> dict[str, np.nda
     def compute() -> dict[str, np.ndarray]:
         classes = sorted({picture.label for picture in pictures})
         scaled = f", scaled to {size}x{size} pixels" if size else ""
-        source = np.array(f"image folder {path.name}{scaled}")
-        return decoded(pictures, classes, size) | {"classes": np.array(classes), "source": source}
+        return decoded(pictures, classes, size) | {"source": np.array(f"image folder {path.name}{scaled}")}
 
     arrays = prepared.prepared(file, compute)
     for outdated in set(file.parent.glob(f"{stem}-*.npz")) - {file}:
@@ -119,17 +119,17 @@ def decoded(
         shape: of every image; None: that of the first.
 
     Returns:
-        x_train, x_test: uint8, shape (n, height, width, 3); y_train, y_test: int64.
+        x_train, x_test: uint8, shape (n, height, width, 3); y_train, y_test: int64; classes.
 
     Raises:
         ParameterError: for a file that is no image, or of another shape.
     """
-    number = {label: place for place, label in enumerate(classes)}
-    shape, arrays = shape or decode(pictures[0].file, size).shape, {}
+    shape = shape or decode(pictures[0].file, size).shape
+    arrays = {"classes": np.array(classes)}
     for part in ("train", "test"):
         here = [picture for picture in pictures if picture.part == part]
         arrays[f"x_{part}"] = np.empty((len(here), *shape), dtype=np.uint8)
-        arrays[f"y_{part}"] = np.array([number[picture.label] for picture in here], dtype=np.int64)
+        arrays[f"y_{part}"] = pd.Index(classes).get_indexer([picture.label for picture in here])
         files = [picture.file for picture in here]
         # Decoding lets go of the interpreter lock; reading a zip file does not go side by side, nor need it.
         bar = {"desc": f"{part} images", "unit": "image", "tqdm_class": tqdm}

@@ -11,12 +11,6 @@ from lib.parameters import Experiment
 from tests.conftest import left
 
 
-def test_top_level_classes():
-    classes, of_group = news.top_level_classes(["sci.med", "alt.atheism", "sci.space"])
-    assert classes == ["alt", "sci"]
-    assert of_group.tolist() == [1, 0, 1]
-
-
 def test_words_are_cut_and_lower_case():
     assert news.words("A The-Quick x9 fox_2.") == ["the", "quick", "x9", "fox_2"]
     assert len(news.words("word " * 3000)) == news.MAX_WORDS
@@ -168,6 +162,7 @@ def test_features_are_computed_once_and_read_back_equal(tmp_path, small_corpus):
     assert small_corpus[0]["data_home"] == tmp_path
     assert first.x_train.shape == (42, news.POSITIONS, 4)
     assert first.classes == ("comp", "rec")
+    assert first.y_train.bincount().tolist() == [14, 28]  # of three groups, two are of one class
     assert torch.equal(first.x_train[:], second.x_train[:])
     assert torch.equal(first.y_test, second.y_test)
     assert [name[-4:] for name in left(tmp_path)] == [".npz"]
