@@ -68,7 +68,7 @@ class Inputs:
         return replace(self, stored=self.stored[rows])
 
     def _seen(self, batch: torch.Tensor) -> torch.Tensor:
-        if self.weight is None:
+        if self.weight is None or self.bias is None:
             seen = batch.float()
         else:  # one pass over the batch, with a weight and a bias for each value of a sample
             seen = torch.addcmul(self.bias, batch.flatten(1), self.weight).float().view(batch.shape)
@@ -80,5 +80,5 @@ class Inputs:
     def to(self, device: str, channels_last: bool = False) -> "Inputs":
         """The same inputs on a device, images in the memory format asked for."""
         known = self.stored if device == "cpu" else self.stored.to(_ON_CARDS.get(self.stored.dtype, self.stored.dtype))
-        moved = (None if tensor is None else tensor.to(device) for tensor in (known, self.weight, self.bias))
-        return Inputs(*moved, self.are_images, channels_last)
+        weight, bias = (None if values is None else values.to(device) for values in (self.weight, self.bias))
+        return Inputs(known.to(device), weight, bias, self.are_images, channels_last)

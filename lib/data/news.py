@@ -159,10 +159,12 @@ def glove_vectors(glove: Path, known_words: set[str]) -> tuple[dict[str, int], n
                 continue
             if len(numbers) < DIMENSIONS:
                 unusable["too short"] += number > 0 or len(numbers) > 1  # a header has two fields
-            elif word in known_words and (vector := _finite(numbers)) is None:
-                unusable["not finite numbers"] += 1
             elif word in known_words:
-                vectors.setdefault(word, vector)
+                vector = _vector(numbers)
+                if np.isfinite(vector).all():
+                    vectors.setdefault(word, vector)
+                else:
+                    unusable["not finite numbers"] += 1
     told = ", ".join(f"{count:,} {what}" for what, count in sorted(unusable.items()) if count)
     told = f"lines not used: {told}" if told else ""
     if not vectors:
@@ -174,11 +176,10 @@ def glove_vectors(glove: Path, known_words: set[str]) -> tuple[dict[str, int], n
     return {word: row for row, word in enumerate(vectors)}, np.stack(list(vectors.values())), told
 
 
-def _finite(fields: list[bytes]) -> np.ndarray | None:
-    """The fields as float32; None where one is no finite number."""
+def _vector(fields: list[bytes]) -> np.ndarray:
+    """The fields as float32; NaN where one is no number."""
     try:
         with np.errstate(over="ignore"):
-            vector = np.array(fields, dtype=np.float32)
+            return np.array(fields, dtype=np.float32)
     except ValueError:
-        return None
-    return vector if np.isfinite(vector).all() else None
+        return np.array([np.nan])

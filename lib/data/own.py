@@ -11,6 +11,7 @@ On first use it is prepared into one file in the data folder; where an image cha
 
 import os
 import re
+import zipfile
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -33,9 +34,9 @@ _THREADS = 2
 
 
 class Picture(NamedTuple):
-    """An image file (a path, also one in a zip file), its part of the data, train or test, and its class."""
+    """An image file, its part of the data, train or test, and its class."""
 
-    file: Path
+    file: Path | zipfile.Path
     part: str
     label: str
 
@@ -137,7 +138,7 @@ def decoded(
     return arrays
 
 
-def _decode_into(pixels: np.ndarray, file: Path, size: int) -> None:
+def _decode_into(pixels: np.ndarray, file: Path | zipfile.Path, size: int) -> None:
     image = decode(file, size)
     if image.shape != pixels.shape:
         wanted, seen = (f"{width}x{height}" for height, width, _ in (pixels.shape, image.shape))
@@ -147,11 +148,11 @@ def _decode_into(pixels: np.ndarray, file: Path, size: int) -> None:
     pixels[:] = image
 
 
-def decode(file: Path, size: int = 0) -> np.ndarray:
+def decode(file: Path | zipfile.Path, size: int = 0) -> np.ndarray:
     """An image as uint8, shape (height, width, 3), turned upright where the camera noted how it was held.
 
     Args:
-        file: path, also one in a zip file.
+        file: its path.
         size: pixels of a side; the shorter side is scaled to it, the longer one cropped in the middle. 0: as it is.
 
     Raises:

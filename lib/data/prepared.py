@@ -53,10 +53,9 @@ def write(file: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write an uncompressed `.npz` file whose arrays begin at multiples of 64 bytes, so that they can be mapped.
 
     Args:
-        file: path; its folder is made.
+        file: path.
         arrays: by name.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("wb") as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy")
