@@ -277,14 +277,15 @@ class Experiment:
         """An experiment from the variables of a notebook's `parameters` cell: pass `globals()`.
 
         Every public plain value (text, number, list) counts as a parameter, so that a misspelt one is an error;
-        a helper variable defined before this call starts with an underscore. Raises ParameterError.
+        a helper variable of such a type starts with an underscore, so that all cells can be run again. Raises
+        ParameterError.
         """
-        plain = (str, int, float, list, tuple, types.NoneType)
+        plain = (str, bool, int, float, list, tuple, types.NoneType)  # and not what is derived from them: records
         return cls.from_dict(
             {
                 name: value
                 for name, value in namespace.items()
-                if isinstance(value, plain) and not name.startswith("_") and name not in _IPYTHON_NAMES
+                if type(value) in plain and not name.startswith("_") and name not in _IPYTHON_NAMES
             }
         )
 

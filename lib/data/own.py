@@ -11,7 +11,6 @@ On first use it is prepared into one file in the data folder; where an image cha
 
 import os
 import re
-import zipfile
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,9 +33,9 @@ _THREADS = 2
 
 
 class Picture(NamedTuple):
-    """An image file, its part of the data, train or test, and its class."""
+    """An image file (a path, also one in a zip file), its part of the data, train or test, and its class."""
 
-    file: Path | zipfile.Path
+    file: Path
     part: str
     label: str
 
@@ -138,7 +137,7 @@ def decoded(
     return arrays
 
 
-def _decode_into(pixels: np.ndarray, file: Path | zipfile.Path, size: int) -> None:
+def _decode_into(pixels: np.ndarray, file: Path, size: int) -> None:
     image = decode(file, size)
     if image.shape != pixels.shape:
         wanted, seen = (f"{width}x{height}" for height, width, _ in (pixels.shape, image.shape))
@@ -148,7 +147,7 @@ def _decode_into(pixels: np.ndarray, file: Path | zipfile.Path, size: int) -> No
     pixels[:] = image
 
 
-def decode(file: Path | zipfile.Path, size: int = 0) -> np.ndarray:
+def decode(file: Path, size: int = 0) -> np.ndarray:
     """An image as uint8, shape (height, width, 3), turned upright where the camera noted how it was held.
 
     Args:

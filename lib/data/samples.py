@@ -109,9 +109,10 @@ def _noisy(experiment: Experiment, dataset: Dataset) -> torch.Tensor:
         rows = None if dataset.train_rows is None else dataset.train_rows.numpy()
         folder = ROOT / experiment.data_folder
         human = row(experiment.dataset, experiment.noise, folder, true.cpu().numpy(), rows)
-        return noise.compare(human, true).labels
+        return torch.from_numpy(human).to(true)
     rate, seed = experiment.noise_rate, experiment.seed
-    return noise.corrupt(experiment.noise, true, rate, dataset.num_classes, seed, dataset.x_train).labels
+    noisy = noise.corrupt(experiment.noise, true, rate, dataset.num_classes, seed, dataset.x_train)
+    return torch.as_tensor(noisy.labels)
 
 
 def _fixed_order(part: Part) -> torch.Tensor:

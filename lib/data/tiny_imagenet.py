@@ -8,6 +8,7 @@ import csv
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ def _compute(folder: Path) -> dict[str, np.ndarray]:
         return _read(zipfile.Path(archive), archive.namelist(), "official archive, MD5 checked")
 
 
-def _read(root: Path | zipfile.Path, names: list[str], origin: str) -> dict[str, np.ndarray]:
+def _read(root: Any, names: list[str], origin: str) -> dict[str, np.ndarray]:
     """Arrays of the files of these names below a folder, or in a zip file that can be walked like one."""
 
     def table(name: str, *columns: str) -> pd.DataFrame:

@@ -102,10 +102,10 @@ def source(known: Vision, told: str, images: np.ndarray) -> str:
 
 def _coarse(dataset: Dataset) -> Dataset:
     """CIFAR-100 with its 20 superclasses as labels."""
-    if max(dataset.y_train.max(), dataset.y_test.max()) >= len(_SUPERCLASS):
+    if max(dataset.y_train.max(), dataset.y_test.max()) >= len(SUPERCLASS):
         raise ParameterError(f"cifar100.npz: must have labels of 100 classes, found {dataset.num_classes}")
-    y_train, y_test = (torch.tensor(_SUPERCLASS)[fine] for fine in (dataset.y_train, dataset.y_test))
-    return replace(dataset, y_train=y_train, y_test=y_test, classes=_SUPERCLASSES)
+    y_train, y_test = (torch.tensor(SUPERCLASS)[fine] for fine in (dataset.y_train, dataset.y_test))
+    return replace(dataset, y_train=y_train, y_test=y_test, classes=SUPERCLASSES)
 
 
 def _archives(reader: str) -> list[Archive]:
@@ -136,18 +136,19 @@ def _part(reader: str, root: str, part: str) -> tuple[np.ndarray, np.ndarray, li
     return np.asarray(read.data), np.asarray(read.targets, dtype=np.int64), read.classes
 
 
-# Superclass of each class of CIFAR-100, both in alphabetical order, as in the official archive.
-_SUPERCLASS = (
+SUPERCLASS = (
     *(4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11),
     *(6, 11, 5, 10, 7, 6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5),
     *(5, 19, 8, 8, 15, 13, 14, 17, 18, 10, 16, 4, 17, 4, 2, 0, 17, 4, 18, 17),
     *(10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16, 12, 9, 13, 15, 13),
     *(16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13),
 )
-_SUPERCLASSES = (
+"""Superclass of each class of CIFAR-100, both in alphabetical order, as in the official archive."""
+SUPERCLASSES = (
     *("aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables"),
     *("household_electrical_devices", "household_furniture", "insects", "large_carnivores"),
     *("large_man-made_outdoor_things", "large_natural_outdoor_scenes", "large_omnivores_and_herbivores"),
     *("medium_mammals", "non-insect_invertebrates", "people", "reptiles", "small_mammals", "trees"),
     *("vehicles_1", "vehicles_2"),
 )
+"""Their names."""
