@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from lib.catalogue import DATASETS
 from lib.checks import ParameterError
 from lib.data.dataset import Dataset, from_arrays
 from lib.data.downloads import Archive, fetch
@@ -26,7 +27,6 @@ class Vision(NamedTuple):
     """How one dataset is found and what is known of it.
 
     Attributes:
-        title: its name in texts.
         reader: name of the class in `torchvision.datasets`.
         train_images: official number of training images.
         mean, std: published normalisation of each channel, on the scale [0, 1].
@@ -34,7 +34,6 @@ class Vision(NamedTuple):
             which re-encoded images are told.
     """
 
-    title: str
     reader: str
     train_images: int
     mean: tuple[float, ...]
@@ -45,13 +44,11 @@ class Vision(NamedTuple):
 _CIFAR10_SUMS = (6_415_714_204, 6_295_060_180, 5_829_907_619)
 _CIFAR100_SUMS = (6_620_373_279, 6_352_382_090, 5_756_623_363)
 VISION: dict[str, Vision] = {
-    "cifar10": Vision("CIFAR-10", "CIFAR10", 50_000, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), _CIFAR10_SUMS),
-    "cifar100": Vision(
-        "CIFAR-100", "CIFAR100", 50_000, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), _CIFAR100_SUMS
-    ),
-    "mnist": Vision("MNIST", "MNIST", 60_000, (0.1307,), (0.3081,)),
-    "fashion_mnist": Vision("Fashion-MNIST", "FashionMNIST", 60_000, (0.2860,), (0.3530,)),
-    "svhn": Vision("SVHN", "SVHN", 73_257, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "cifar10": Vision("CIFAR10", 50_000, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), _CIFAR10_SUMS),
+    "cifar100": Vision("CIFAR100", 50_000, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), _CIFAR100_SUMS),
+    "mnist": Vision("MNIST", 60_000, (0.1307,), (0.3081,)),
+    "fashion_mnist": Vision("FashionMNIST", 60_000, (0.2860,), (0.3530,)),
+    "svhn": Vision("SVHN", 73_257, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
 }
 """Datasets by name. The published constants are rounded to four digits, the sums are exact."""
 
@@ -65,7 +62,8 @@ def load(experiment: Experiment) -> Dataset:
     """
     name = experiment.dataset.removesuffix("_coarse")
     folder, known = ROOT / experiment.data_folder, VISION[name]
-    arrays = {"source": np.array(known.title)} | prepared(folder / f"{name}.npz", lambda: _compute(name, folder))
+    arrays = prepared(folder / f"{name}.npz", lambda: _compute(name, folder))
+    arrays.setdefault("source", np.array(DATASETS[name].label))
     dataset = from_arrays(arrays, f"{name}.npz", (255 * np.array(known.mean), 255 * np.array(known.std)))
     dataset = replace(dataset, source=source(known, dataset.source, dataset.x_train.stored.numpy()))
     return dataset if name == experiment.dataset else _coarse(dataset)
@@ -81,7 +79,7 @@ def _compute(name: str, folder: Path) -> dict[str, np.ndarray]:
             link.symlink_to(fetch(archive, folder).resolve())
         (x_train, y_train, classes), (x_test, y_test, _) = (_part(reader, str(unpacked), part) for part in _PARTS)
     arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-    source = np.array(f"{VISION[name].title} (official archive, MD5 checked)")
+    source = np.array(f"{DATASETS[name].label} (official archive, MD5 checked)")
     return arrays | {"classes": np.array(classes), "source": source}
 
 
@@ -95,9 +93,11 @@ def source(known: Vision, told: str, images: np.ndarray) -> str:
     """
     if len(images) != known.train_images:
         return f"{told}, reduced: {len(images):,} of {known.train_images:,} training images, pixels not checked"
+    if known.channel_sums is None:
+        return told
     by_place = images.reshape(len(images), -1).sum(axis=0, dtype=np.uint64)
     sums = tuple(by_place.reshape(-1, images.shape[-1]).sum(axis=0).tolist())
-    return told if known.channel_sums in (None, sums) else f"{told}, images re-encoded: not the official pixels"
+    return told if known.channel_sums == sums else f"{told}, images re-encoded: not the official pixels"
 
 
 def _coarse(dataset: Dataset) -> Dataset:

@@ -112,7 +112,7 @@ def test_a_file_placed_by_hand_is_checked(tmp_path, dataset, changed, message):
 
 def test_images_that_are_not_the_official_pixels_are_told():
     images = np.full((50_000, 1, 2, 3), 7, dtype=np.uint8)
-    known = vision.Vision("C", "CIFAR10", 50_000, (0,) * 3, (1,) * 3, (700_000,) * 3)
+    known = vision.Vision("CIFAR10", 50_000, (0,) * 3, (1,) * 3, (700_000,) * 3)
     assert vision.source(known, "C", images) == "C"
     images[0, 0, 0, 0] = 8
     assert vision.source(known, "C", images) == "C, images re-encoded: not the official pixels"
