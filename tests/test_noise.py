@@ -173,7 +173,7 @@ def test_instance_noise_does_not_depend_on_how_samples_are_grouped(monkeypatch):
 
 def test_instance_noise_agrees_for_images_and_their_pixels():
     images = torch.randint(0, 256, (200, 5, 5, 3), dtype=torch.uint8)
-    inputs = Inputs.images(images, [0.5] * 3, [0.2] * 3)
+    inputs = Inputs.normalised(images, [127.5] * 3, [51.0] * 3, are_images=True)
     labels = torch.arange(200) % 4
     assert torch.equal(
         noise.instance(labels, inputs, 0.5, 4, seed=0).labels, noise.instance(labels, inputs[:], 0.5, 4, seed=0).labels
@@ -249,7 +249,7 @@ import resource, torch
 from lib.data.inputs import Inputs
 from lib.noise import instance
 images = torch.zeros(1, 32, 32, 3, dtype=torch.uint8).expand(50_000, -1, -1, -1)
-inputs = Inputs.images(images, [0.5] * 3, [0.2] * 3)
+inputs = Inputs.normalised(images, [127.5] * 3, [51.0] * 3, are_images=True)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 instance(torch.arange(50_000) % 10, inputs, 0.4, 10, seed=0)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
