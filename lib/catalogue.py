@@ -127,14 +127,14 @@ class Criterion(Row):
         mode: "max" or "min", the extremum looked for, or "above_zero".
         unit: of the signal's values, for axes.
         colour, marker: in figures.
-        needs: what must be there for it: "layer" (pre-activations are recorded), "probe" or "validation"; else empty.
+        needs: what must be there for it: "layer" (pre-activations are recorded), "probe", "validation" or "average".
     """
 
     mode: str
     unit: str
     colour: str = "#444444"
     marker: str = "o"
-    needs: str = ""
+    needs: tuple[str, ...] = ()
 
 
 _CIFAR = Stopping(10, 5, 0.9)
@@ -184,7 +184,7 @@ LOSSES = Catalogue(
 )
 
 
-def _criterion(name: str, label: str, mode: str, unit: str, colour: str, marker: str, needs: str = "") -> Criterion:
+def _criterion(name: str, label: str, mode: str, unit: str, colour: str, marker: str, *needs: str) -> Criterion:
     return Criterion(name, label, f"training.signals:{name}", mode, unit, colour, marker, needs)
 
 
@@ -208,6 +208,12 @@ CRITERIA = Catalogue(
     _criterion("edge_entropy", "Shannon", "max", "nats", "#976989", "o"),
     _criterion("gradient_disparity", "GD", "min", "distance", "#346c8c", "*"),
     _criterion("evidence", "Evidence", "above_zero", "1", "#8e871f", "s"),
+    _criterion("average_disagreement", "Disagreement", "min", "share", "#6a3d9a", "D", "average"),
+    _criterion("cnd_average", "CND avg.", "max", "bits", "#0173b2", "x", "layer", "average"),
+    _criterion("prediction_changes_average", "PC avg.", "min", "share", "#de8f05", "x", "average"),
+    _criterion(
+        "known_polluted_log_likelihood_average", "KPA log-lik. avg.", "min", "nats", "#d55e00", "x", "probe", "average"
+    ),
 )
 
 ORACLE, END = "oracle", "end"

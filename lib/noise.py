@@ -40,6 +40,27 @@ def compare(noisy, true) -> Noisy:
     return Noisy(like(noisy, true), like(wrong, true), float(wrong.mean()) if len(wrong) else 0.0)
 
 
+def transition_matrix(true, given, num_classes: int) -> np.ndarray:
+    """Share of each true class that carries each given label: the empirical noise transition matrix.
+
+    Args:
+        true, given: class of each sample, integers in [0, num_classes), shape (n,), arrays or tensors.
+        num_classes: K, at least 2.
+
+    Returns:
+        float64, shape (K, K), true classes in rows, each of which sums to 1; NaN for a class without samples.
+
+    Raises:
+        ParameterError: for a number of classes or labels out of range, or another number of given labels.
+    """
+    rows, columns = _checked(true, num_classes), _checked(given, num_classes)
+    if len(rows) != len(columns):
+        raise ParameterError(f"given labels ({len(columns)}): must be as many as the {len(rows)} true ones")
+    counts = np.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(num_classes, num_classes)
+    with np.errstate(invalid="ignore"):
+        return counts / counts.sum(axis=1, keepdims=True)
+
+
 def symmetric(labels, rate: float, num_classes: int, seed: int) -> Noisy:
     """Give round(rate * n) samples a label drawn uniformly from the other classes.
 
@@ -113,7 +134,8 @@ def instance(labels, inputs, rate: float, num_classes: int, seed: int) -> Noisy:
                 x = inputs[rows].flatten(1).double()  # so that the draw is the same on every processor
                 logits = x @ weights.to(x)
                 logits[:, label] = -torch.inf
-                noisy[rows] = _draw(logits.softmax(dim=1).cpu().numpy(), draws[rows])
+                places = rows.numpy()  # a tensor of one number would index NumPy's arrays as that number
+                noisy[places] = _draw(logits.softmax(dim=1).cpu().numpy(), draws[places])
     return compare(like(noisy, labels), labels)
 
 

@@ -25,6 +25,7 @@ _AT_LEAST_2 = Rule(lambda v: v >= 2, "an integer of at least 2")
 _SHARE = Rule(lambda v: 0 <= v < 1, "a number in [0, 1)")
 _POSITIVE = Rule(lambda v: 0 < v < float("inf"), "a finite number above 0")
 _FINITE = Rule(lambda v: 0 <= v < float("inf"), "a finite number of at least 0")
+_DEVICE = Rule(lambda v: bool(re.fullmatch(r"cpu|cuda(:\d+)?", v)), "cpu, cuda or cuda:N")
 _SEED = Rule(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)")
 _DEFAULT = ("cnd", "prediction_changes", "known_polluted_accuracy", "known_polluted_log_likelihood")
 _ESTIMATORS = ("histogram", "gaussian", "kernel", "neighbours")
@@ -111,6 +112,7 @@ class Experiment:
     )
     validation_share: float = _measured(0.0, "share of the training data held out for validation", _SHARE)
     probe_size: int = _row(50, "number of samples in the known-polluted probe", _AT_LEAST_1)
+    probe_of: str = _row("all", "samples that the probe copies; nobody knows the clean ones", choices=("all", "clean"))
     augmentation: str = _row("none", "of training images", choices=("none", "crop", "flip", "crop_flip"))
     network: str = _row("mlp", "name of the network, see `lib.models`", choices=NETWORKS)
     dropout: float = _row(0.0, "probability that a hidden unit is dropped", _SHARE)
@@ -152,11 +154,12 @@ class Experiment:
     gradient_samples: int = _measured(256, "largest number of samples for gradients and activation graphs", _AT_LEAST_2)
     signal_samples: int = _measured(10_000, "largest number of training samples for all other signals", _AT_LEAST_1)
     signal_passes: str = _measured(
-        "training",
-        "where signals are read: in the training passes, or in evaluation mode; see `lib.training.passes`",
-        choices=("training", "evaluation"),
+        "evaluation",
+        "where signals are read: in evaluation mode, or in the training passes; see `lib.training.passes`",
+        choices=("evaluation", "training"),
     )
-    device: str = _row("cpu", "that trains", Rule(lambda v: re.fullmatch(r"cpu|cuda(:\d+)?", v), "cpu, cuda or cuda:N"))
+    average_epochs: float = _measured(1.0, "epochs that the average of the weights reaches back; 0: none", _FINITE)
+    device: str = _row("cpu", "that trains", _DEVICE)
     dtype: str = _row("float32", "bfloat16: mixed precision", choices=("float32", "bfloat16"))
     memory_format: str = _row("contiguous", "NCHW, or NHWC of images", choices=("contiguous", "channels_last"))
     threads: int = _row(1, "of the CPU; a parameter because another number sums in another order", _AT_LEAST_1)
@@ -189,6 +192,8 @@ class Experiment:
             raise ParameterError(f"criteria={self.criteria}: each may be named once")
         if self.validation_share == 0 and self.asks_for("validation"):
             raise ParameterError("validation_share=0.0: must be above 0 where criteria name a validation accuracy")
+        if self.average_epochs == 0 and self.asks_for("average"):
+            raise ParameterError("average_epochs=0.0: must be above 0 where criteria read the average of the weights")
         stored = self.cnd_stored_layers
         if len(set(stored)) < len(stored) or ("all" in stored and len(stored) > 1):
             raise ParameterError(f"cnd_stored_layers={stored}: each may be named once, and 'all' only by itself")
@@ -247,8 +252,8 @@ class Experiment:
         return ROOT / self.runs_folder / self.name
 
     def asks_for(self, need: str) -> bool:
-        """Whether a criterion needs a "layer", a "probe" or "validation" samples."""
-        return any(CRITERIA[name].needs == need for name in self.criteria)
+        """Whether a criterion needs a "layer", a "probe", "validation" samples or the "average"."""
+        return any(need in CRITERIA[name].needs for name in self.criteria)
 
     def parameters(self) -> dict[str, Any]:
         """Every parameter by name, as `from_dict` takes it."""
@@ -272,14 +277,15 @@ class Experiment:
         """An experiment from the variables of a notebook's `parameters` cell: pass `globals()`.
 
         Every public plain value (text, number, list) counts as a parameter, so that a misspelt one is an error;
-        a helper variable defined before this call starts with an underscore. Raises ParameterError.
+        a helper variable of such a type starts with an underscore, so that all cells can be run again. Raises
+        ParameterError.
         """
-        plain = (str, int, float, list, tuple, types.NoneType)
+        plain = (str, bool, int, float, list, tuple, types.NoneType)  # and not what is derived from them: records
         return cls.from_dict(
             {
                 name: value
                 for name, value in namespace.items()
-                if isinstance(value, plain) and not name.startswith("_") and name not in _IPYTHON_NAMES
+                if type(value) in plain and not name.startswith("_") and name not in _IPYTHON_NAMES
             }
         )
 
@@ -311,4 +317,4 @@ def _described(row: dataclasses.Field) -> str:
     return f"        {row.name}: {row.metadata['words']}{choices}. Default {row.default!r}."
 
 
-Experiment.__doc__ += "\n".join(["", *map(_described, PARAMETERS.values()), "    "])
+Experiment.__doc__ = "\n".join([str(Experiment.__doc__), *map(_described, PARAMETERS.values()), "    "])

@@ -15,7 +15,8 @@ import math
 import numbers
 import warnings
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from statistics import median_low
 from typing import Any, NamedTuple
 
 import numba
@@ -174,6 +175,109 @@ class EarlyStopping:
     @property
     def _settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("mode", "window", "patience", "min_delta")}
+
+
+class Consensus:
+    """The median of the stops of several criteria, online: it stops when enough of them have for it to be known.
+
+    A member that has not stopped keeps its record of now, or a later one; the median, of an even number the lower, is
+    known when that can no longer change it. A member whose values have all been the same, or that has had none, has no
+    say. If the median never gets known it is that of the records to keep at the end.
+
+    Args:
+        members: the stopping of each criterion, by name; at least one.
+
+    Attributes:
+        record: record to keep, counted from 1; None while no member has one.
+        stop: whether to stop.
+        seen: records taken.
+        left_out: names of the members without a say so far.
+        candidates: records that may yet be the one to keep; snapshots of all others can be dropped.
+
+    Raises ParameterError without any member.
+    """
+
+    def __init__(self, members: Mapping[str, EarlyStopping]):
+        if not members:
+            raise ParameterError("members={}: must be at least one")
+        self.members, self.stop, self.seen = dict(members), False, 0
+        self._first: dict[str, float] = {}
+        self._varied: set[str] = set()
+
+    def update(self, values: Mapping[str, float]) -> bool:
+        """Take the value of each member at the next record, by name; True means stop, and nothing changes any more.
+
+        A name that is missing has no value, as NaN.
+        """
+        if self.stop:
+            return True
+        self.seen += 1
+        for name, member in self.members.items():
+            value = float(values.get(name, math.nan))
+            member.update(value)
+            if math.isfinite(value) and value != self._first.setdefault(name, value):
+                self._varied.add(name)
+        voters = self._voters
+        if voters:
+            middle = (len(voters) - 1) // 2
+            least: list[float] = sorted(member.record or self.seen + 1 for member in voters)
+            most = sorted(float(member.record or 0) if member.stop else math.inf for member in voters)
+            self.stop = least[middle] == most[middle]
+        return self.stop
+
+    @property
+    def _voters(self) -> list[EarlyStopping]:
+        return [member for name, member in self.members.items() if name in self._varied]
+
+    @property
+    def record(self) -> int | None:
+        records = [member.record for member in self._voters if member.record]
+        return median_low(records) if records else None
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        return tuple(name for name in self.members if name not in self._varied)
+
+    @property
+    def candidates(self) -> set[int]:
+        if self.stop and self.record:
+            return {self.record}
+        return {member.record for member in self.members.values() if member.record}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that was taken in, for JSON or a checkpoint of torch."""
+        members = {name: member.state_dict() for name, member in self.members.items()}
+        return {"members": members, "first": self._first, "varied": sorted(self._varied), "seen": self.seen} | {
+            "stop": self.stop
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, with the same decisions. Raises ParameterError for other members."""
+        if list(state["members"]) != list(self.members):
+            raise ParameterError(f"members={list(self.members)}: must be {list(state['members'])}, as in the state")
+        for name, member in self.members.items():
+            member.load_state_dict(state["members"][name])
+        self._first, self._varied = dict(state["first"]), set(state["varied"])
+        self.seen, self.stop = state["seen"], state["stop"]
+
+
+def select_consensus(series: Mapping[str, Iterable[float]], members: Mapping[str, EarlyStopping]) -> Selection:
+    """The record that a consensus on finished series would have kept.
+
+    Args:
+        series: one number a record of each member, by name, all of shape (n,).
+        members: fresh stoppings, as for `Consensus`; afterwards they tell of themselves.
+
+    Raises:
+        ParameterError: where no member has a say.
+    """
+    consensus = Consensus(members)
+    for values in zip(*(series[name] for name in members), strict=True):
+        if consensus.update(dict(zip(members, values, strict=True))):
+            break
+    if consensus.record is None:
+        raise ParameterError(f"members={list(members)}: must have a value that is not the same at every record")
+    return Selection(consensus.record, consensus.seen)
 
 
 def smooth(values: Iterable[float], window: int) -> np.ndarray:

@@ -215,6 +215,22 @@ def test_every_kind_says_its_realised_rate(kind, rate):
     assert noisy.rate == pytest.approx(rate, abs=0.07)
 
 
+def test_the_transition_matrix_has_the_share_of_each_true_class_that_carries_each_label():
+    true, given_labels = torch.tensor([0, 0, 0, 0, 2, 2]), torch.tensor([0, 0, 1, 2, 2, 0])
+    expected = [[0.5, 0.25, 0.25], [math.nan] * 3, [0.5, 0, 0.5]]
+    np.testing.assert_array_equal(noise.transition_matrix(true, given_labels, 3), expected)
+    with pytest.raises(ParameterError, match=r"given labels \(5\): must be as many as the 6 true ones"):
+        noise.transition_matrix(true, given_labels[:5], 3)
+
+
+def test_the_transition_matrix_of_pair_noise_has_its_rate_beside_the_diagonal():
+    true = np.repeat(np.arange(4), 1000)
+    shares = noise.transition_matrix(true, noise.pair(true, 0.3, 4, seed=0).labels, 4)
+    assert np.roll(np.eye(4), 1, axis=1)[shares > 0].sum() == 4
+    assert shares.diagonal().mean() == pytest.approx(0.7)
+    assert shares.sum(axis=1) == pytest.approx(np.ones(4))
+
+
 @pytest.mark.parametrize("kind", ["symmetric", "pair", "instance"])
 def test_a_sample_keeps_its_label_in_whatever_order_batches_come(kind):
     seen = {}
@@ -244,6 +260,13 @@ def test_cifar_sized_noise_needs_little_memory():
     # In a process of its own: the peak of this one is that of the tests before.
     done = subprocess.run([sys.executable, "-c", _CIFAR_SIZED], capture_output=True, text=True, check=True, timeout=120)
     assert int(done.stdout) < 500_000  # kilobytes
+
+
+def test_instance_noise_of_classes_with_a_single_sample():
+    labels, x = np.arange(50), np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    noisy, corrupted, _ = noise.instance(labels, x, 0.9, 50, seed=0)
+    assert 30 < corrupted.sum() < 50
+    assert np.array_equal(noisy != labels, corrupted)
 
 
 def test_instance_noise_takes_arrays_and_needs_inputs():

@@ -7,10 +7,15 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 import yaml
 
+from lib.data import load as load_data
+from lib.data import news
+from lib.data.samples import draw
 from lib.grid.execution import execute
 from lib.grid.tasks import NOTEBOOKS, read
+from lib.paper import ingredients
 from lib.parameters import Experiment
 from lib.runs import load
 
@@ -39,45 +44,107 @@ def test_kernels_share_no_ports(tmp_path):
     assert not Path(connection["ip"]).parent.exists()  # nothing of it is left
 
 
+def shown(name, tmp_path, **parameters):
+    """A dataset's notebook as it was executed: how many pictures it shows, and the lines that it prints.
+
+    After it, its cells could be run once more in the same kernel.
+    """
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("assert Experiment.from_cell(globals()) == experiment"))
+    nbformat.write(notebook, tmp_path / "notebook.ipynb")
+    out = tmp_path / "out.ipynb"
+    parameters = {"runs_folder": str(tmp_path / "runs"), "data_folder": str(tmp_path), "threads": 1} | parameters
+    assert execute(tmp_path / "notebook.ipynb", out, parameters) is None
+    pictures, text = 0, ""
+    for cell in nbformat.read(out, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            pictures += "image/png" in output.get("data", {})
+            told = output.text if output.get("name") == "stdout" else output.get("data", {}).get("text/html", "")
+            text += f"{told}\n"
+    return pictures, text
+
+
+def records_printed(text):
+    return re.findall(r"^epoch ([\d.]+): test accuracy 0\.\d{3}, wrong labels fitted (?:0\.\d{3}|nan), ", text, re.M)
+
+
 def test_digits(tmp_path):
-    parameters = ONE_RUN | {"runs_folder": str(tmp_path / "runs"), "noise": "pair"}
-    assert execute(NOTEBOOKS / "digits.ipynb", tmp_path / "out.ipynb", parameters) is None
+    pictures, text = shown("digits", tmp_path, noise="pair", **ONE_RUN)
     assert load(tmp_path / "runs")["noise"].unique().tolist() == ["pair"]
-    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
-    images = [
-        output for cell in executed.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
-    ]
-    assert len(images) == 2
+    assert pictures == 5
+    assert records_printed(text) == ["0.476", "1", "1.48", "2"]
+    assert "1,257 training and 540 test images of shape (1, 8, 8)\n10 classes; 503 training labels are wrong" in text
+    again, read_again = shown("digits", tmp_path, noise="pair", **ONE_RUN)
+    assert (again, records_printed(read_again)) == (5, [])  # the finished run is read
+
+
+def test_a_long_run_prints_few_lines(tmp_path):
+    _, text = shown("digits", tmp_path, epochs=20, records_per_epoch=2, criteria=["prediction_changes"])
+    assert len(records_printed(text)) == 40 // 3
+    assert "record/s" not in text
 
 
 def test_news(tmp_path, newsgroups_folder):
-    parameters = {
-        "data_folder": str(newsgroups_folder),
-        "runs_folder": str(tmp_path / "runs"),
-        "epochs": 1,
-        "records_per_epoch": 4,
-        "threads": 1,
-    }
-    assert execute(NOTEBOOKS / "news.ipynb", tmp_path / "out.ipynb", parameters) is None
+    places = {"data_folder": str(newsgroups_folder)}
+    pictures, text = shown("news", tmp_path, epochs=1, records_per_epoch=4, **places)
     assert len(load(tmp_path / "runs")) == 4
+    assert pictures == 4
+    assert records_printed(text) == ["0.250", "0.500", "0.750", "1.000"]
+    posts = re.findall(r"<tr>(.*?)</tr>", text, re.S)
+    rows = [re.findall(r">([^<>]*)</td>", row) for row in posts if "</td>" in row][:12]
+    assert all(subject and (given != true) == bool(wrong) for subject, given, true, wrong in rows)
+    (_, classes), _, names = news.posts(newsgroups_folder)
+    experiment = Experiment.read(next((tmp_path / "runs").iterdir()) / "args.json")
+    part = ingredients.spread(draw(experiment, load_data(experiment)).train)
+    assert [row[2] for row in rows] == [names[classes[place]] for place in part.rows]
 
 
 @pytest.mark.parametrize(
-    ("name", "file", "size", "classes"),
-    [("cifar10", "cifar10", 32, 10), ("cifar100", "cifar100", 32, 100), ("tiny_imagenet", "tiny_imagenet", 64, 200)],
+    ("name", "size", "classes", "pictures", "parameters"),
+    [
+        ("cifar10", 32, 10, 4, {}),
+        ("cifar10", 32, 10, 4, {"noise": "none", "noise_rate": 0, "network": "preact_resnet9"}),
+        ("cifar100", 32, 100, 4, {}),
+        ("cifar100", 32, 100, 4, {"dataset": "cifar100_coarse", "validation_share": 0.1}),
+        ("tiny_imagenet", 64, 200, 5, {}),
+    ],
 )
-def test_image_notebooks_on_a_prepared_file(tmp_path, name, file, size, classes):
+def test_image_notebooks_on_a_prepared_file(tmp_path, name, size, classes, pictures, parameters):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (400, size, size, 3), dtype=np.uint8)
     labels = np.arange(400) % classes
     arrays = {"x_train": images, "y_train": labels, "x_test": images[:200], "y_test": labels[:200]}
-    np.savez(tmp_path / f"{file}.npz", **arrays)
-    places = {"data_folder": str(tmp_path), "runs_folder": str(tmp_path / "runs")}
-    parameters = ONE_RUN | places | {"train_samples": 200, "test_samples": 100, "noise": "instance", "threads": 1}
-    assert execute(NOTEBOOKS / f"{name}.ipynb", tmp_path / "out.ipynb", parameters) is None
+    np.savez(tmp_path / f"{name}.npz", **arrays)
+    parameters = ONE_RUN | {"train_samples": 200, "test_samples": 100, "noise": "instance"} | parameters
+    found, text = shown(name, tmp_path, **parameters)
     table = load(tmp_path / "runs")
     assert len(table) == 2
     assert table["source"].str.contains("200 of 400 training samples, 100 of 200 test samples").all()
+    assert found == pictures
+    assert records_printed(text) == ["1", "2"]
+
+
+def test_the_labels_that_people_gave_are_shown_where_they_are_at_hand(tmp_path):
+    images, true = np.zeros((400, 32, 32, 3), dtype=np.uint8), np.arange(400) % 10
+    names = np.array([f"class{label}" for label in range(10)])
+    np.savez(tmp_path / "cifar10.npz", x_train=images, y_train=true, x_test=images, y_test=true, classes=names)
+    given = np.where((true == 3) & (np.arange(400) < 200), 5, true)  # half of one class is taken for another
+    torch.save({"clean_label": true, "worse_label": given}, tmp_path / "CIFAR-10_human.pt")
+    pictures, text = shown("cifar10", tmp_path, train_samples=200, test_samples=100, **ONE_RUN)
+    assert pictures == 5
+    row = re.search(r"<th>class3</th>\s*<th>class5</th>\s*<td>([\d.]+)</td>\s*<td>([\d.]+)</td>", text)
+    assert float(row[1]) == 50
+    assert float(row[2]) < 5  # symmetric noise of the same rate, 5 %
+
+
+def test_wrong_labels_within_a_superclass_are_counted(tmp_path):
+    images, true = np.zeros((400, 32, 32, 3), dtype=np.uint8), np.arange(400) % 100
+    np.savez(tmp_path / "cifar100.npz", x_train=images, y_train=true, x_test=images, y_test=true)
+    given = np.where(true == 1, 32, true)  # an aquarium fish for a flatfish: both are fish
+    given = np.where((true == 0) & (np.arange(400) < 200), 1, given)  # apples for fish
+    torch.save({"clean_label": true, "noisy_label": given}, tmp_path / "CIFAR-100_human.pt")
+    _, text = shown("cifar100", tmp_path, train_samples=200, test_samples=100, **ONE_RUN)
+    assert "Within the superclass: of CIFAR-100N 66.7 % of 6 wrong labels" in text
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet"])

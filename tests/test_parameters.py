@@ -3,12 +3,14 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.checks import ParameterError
 from lib.parameters import PARAMETERS, REPLAYED, Experiment, of_kind
+from lib.training.loop import Record
 
 WRONG = [
     ({"dataset": "digit"}, "or the path of an .npz file or image folder; did you mean 'digits'?"),
@@ -166,13 +168,18 @@ def test_from_cell_takes_the_parameters_and_ignores_the_rest():
     assert Experiment.from_cell(cell) == Experiment(noise="pair", noise_rate=0.2, criteria=("cnd",))
 
 
+def test_from_cell_takes_no_result_for_a_parameter_so_that_all_cells_can_be_run_again():
+    results = {"record": Record(1, 1.0, {}, None), "mean": np.float64(0.5), "labels": np.arange(3)}
+    assert Experiment.from_cell({"seed": 3} | results) == Experiment(seed=3)
+    with pytest.raises(ParameterError, match="unknown parameter flag=True"):
+        Experiment.from_cell({"flag": True})
+
+
 def test_from_cell_refuses_a_misspelt_parameter():
     with pytest.raises(ParameterError, match="did you mean 'noise_rate'"):
         Experiment.from_cell({"noise_rat": 0.2})
 
 
 def test_whole_numbers_are_numbers_and_numpy_scalars_too():
-    import numpy as np
-
     assert Experiment(learning_rate=1).learning_rate == 1.0
     assert Experiment(seed=np.int64(3), noise_rate=np.float32(0.5)) == Experiment(seed=3, noise_rate=0.5)

@@ -21,7 +21,7 @@ IMPORT_NAMES = {
     "scikit-learn": "sklearn",
     "pillow": "PIL",
     "ipykernel": "IPython",
-    "beautifulsoup4": "bs4",
+    "pypandoc_binary": "pypandoc",
 }
 
 

@@ -23,6 +23,8 @@ from lib.checks import ParameterError
 from lib.files import digest, there
 from lib.parameters import ROOT
 
+CACHE = "20news-bydate_py3.pkz"
+"""scikit-learn's file of the corpus."""
 MAX_WORDS = 1000
 POSITIONS = 16
 DIMENSIONS = 300
@@ -65,18 +67,8 @@ def compute(folder: Path, glove: Path | None = None) -> dict[str, np.ndarray]:
         FileNotFoundError: where the corpus is absent and cannot be downloaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        bunch = fetch_20newsgroups(data_home=folder, subset="all", shuffle=False)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"data_folder: 20news-bydate_py3.pkz, scikit-learn's cache of 20 Newsgroups, is not in {folder} and could "
-            f"not be downloaded ({error}); place it there"
-        ) from error
-    classes, class_of_group = top_level_classes(bunch.target_names)
-    labels = class_of_group[bunch.target]
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.3, stratify=labels, random_state=0)
-    train_texts, test_texts = ([bunch.data[i] for i in rows] for rows in (train, test))
-    _log.info("NEWS: word vectors of %d training posts", len(train))
+    (train_texts, y_train), (test_texts, y_test), classes = posts(folder)
+    _log.info("NEWS: word vectors of %d training posts", len(train_texts))
     if glove:
         vocabulary, vectors, told = glove_vectors(glove, {word for text in train_texts for word in words(text)})
         origin = f"GloVe vectors {glove.name}{f' ({told})' if told else ''}"
@@ -87,12 +79,31 @@ def compute(folder: Path, glove: Path | None = None) -> dict[str, np.ndarray]:
     scale = x_train.std()
     return {
         "x_train": (x_train / scale).astype(np.float16),
-        "y_train": labels[train],
+        "y_train": y_train,
         "x_test": (x_test / scale).astype(np.float16),
-        "y_test": labels[test],
+        "y_test": y_test,
         "classes": np.array(classes),
         "source": np.array(f"20 Newsgroups by date (scikit-learn), stratified 70/30 split, {origin}"),
     }
+
+
+def posts(folder: Path) -> tuple[tuple[list[str], np.ndarray], tuple[list[str], np.ndarray], list[str]]:
+    """Texts and classes of the training and of the test posts, int64 of shape (n,), and the names of the classes.
+
+    Raises FileNotFoundError where the corpus is not in the folder and cannot be downloaded.
+    """
+    try:
+        bunch = fetch_20newsgroups(data_home=folder, subset="all", shuffle=False)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"data_folder: {CACHE}, scikit-learn's cache of 20 Newsgroups, is not in {folder} and could not be "
+            f"downloaded ({error}); place it there"
+        ) from error
+    classes, class_of_group = top_level_classes(bunch.target_names)
+    labels = class_of_group[bunch.target]
+    split = train_test_split(np.arange(len(labels)), test_size=0.3, stratify=labels, random_state=0)
+    train, test = (([bunch.data[i] for i in rows], labels[rows]) for rows in split)
+    return train, test, classes
 
 
 def top_level_classes(groups: list[str]) -> tuple[list[str], np.ndarray]:

@@ -94,13 +94,14 @@ def draw(experiment: Experiment, dataset: Dataset) -> Samples:
     order = _permutation("validation", experiment.seed, everything)
     train = everything.take(order[held_out:].sort().values)
     validation = everything.take(order[:held_out].sort().values) if held_out else None
-    measured = train.take(_permutation("measured", experiment.seed, train)[: experiment.signal_samples].sort().values)
+    measured = train.take(_fixed_order(train)[: experiment.signal_samples].sort().values)
     probe = None
     if experiment.asks_for("probe"):
+        copied = train if experiment.probe_of == "all" else train.take((~train.corrupted).nonzero()[:, 0])
         positions, labels = noise.known_polluted_probe(
-            train.given, experiment.probe_size, dataset.num_classes, experiment.seed
+            copied.given, experiment.probe_size, dataset.num_classes, experiment.seed
         )
-        probe = train.take(positions).with_labels(labels)
+        probe = copied.take(positions).with_labels(labels)
     return Samples(train, measured, probe, validation)
 
 
@@ -114,6 +115,16 @@ def _noisy(experiment: Experiment, dataset: Dataset) -> noise.Noisy:
     return noise.corrupt(
         experiment.noise, true, experiment.noise_rate, dataset.num_classes, experiment.seed, dataset.x_train
     )
+
+
+def _fixed_order(part: Part) -> torch.Tensor:
+    """The order in which samples are measured, the same for every seed: as they lie, but drawn where they lie by class.
+
+    The first of samples that lie by class would be of a few classes alone.
+    """
+    if (part.true.diff() < 0).any():
+        return torch.arange(len(part), device=part.rows.device)
+    return _permutation("measured", 0, part)
 
 
 def _permutation(purpose: str, seed: int, part: Part) -> torch.Tensor:

@@ -106,11 +106,11 @@ def source(name: str, told: str, images: np.ndarray) -> str:
 
 def coarse(dataset: Dataset) -> Dataset:
     """CIFAR-100 with its 20 superclasses as labels. Raises ParameterError for labels above 99."""
-    if max(dataset.y_train.max(), dataset.y_test.max()) >= len(_SUPERCLASS):
+    if max(dataset.y_train.max(), dataset.y_test.max()) >= len(SUPERCLASS):
         raise ParameterError(f"cifar100.npz: must have labels of 100 classes, found {dataset.num_classes}")
-    superclass = torch.tensor(_SUPERCLASS)
+    superclass = torch.tensor(SUPERCLASS)
     fine = dataset.y_train, dataset.y_test
-    return replace(dataset, y_train=superclass[fine[0]], y_test=superclass[fine[1]], classes=_SUPERCLASSES)
+    return replace(dataset, y_train=superclass[fine[0]], y_test=superclass[fine[1]], classes=SUPERCLASSES)
 
 
 def _archives(reader: str) -> list[Archive]:
@@ -142,18 +142,19 @@ def _part(reader: str, root: str, training: bool) -> tuple[np.ndarray, np.ndarra
     return np.asarray(part.data), np.asarray(part.targets, dtype=np.int64), part.classes
 
 
-# Superclass of each class of CIFAR-100, both in alphabetical order, as in the official archive.
-_SUPERCLASS = (
+SUPERCLASS = (
     *(4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11),
     *(6, 11, 5, 10, 7, 6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5),
     *(5, 19, 8, 8, 15, 13, 14, 17, 18, 10, 16, 4, 17, 4, 2, 0, 17, 4, 18, 17),
     *(10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16, 12, 9, 13, 15, 13),
     *(16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13),
 )
-_SUPERCLASSES = (
+"""Superclass of each class of CIFAR-100, both in alphabetical order, as in the official archive."""
+SUPERCLASSES = (
     *("aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables"),
     *("household_electrical_devices", "household_furniture", "insects", "large_carnivores"),
     *("large_man-made_outdoor_things", "large_natural_outdoor_scenes", "large_omnivores_and_herbivores"),
     *("medium_mammals", "non-insect_invertebrates", "people", "reptiles", "small_mammals", "trees"),
     *("vehicles_1", "vehicles_2"),
 )
+"""Their names."""

@@ -42,7 +42,8 @@ def trained(noise_rate: float, epochs: int, seed: int = 0, network: str = "mlp",
     """
     dataset = data.load(Experiment(dataset="digits", network=network))
     x, x_test = dataset.x_train[:], dataset.x_test[:]
-    labels, corrupted, _ = noise.symmetric(dataset.y_train, noise_rate, dataset.num_classes, seed)
+    noisy = noise.symmetric(dataset.y_train, noise_rate, dataset.num_classes, seed)
+    labels, corrupted = torch.as_tensor(noisy.labels), torch.as_tensor(noisy.corrupted)
     torch.manual_seed(seed)
     model = models.NETWORKS[network](x.shape[1:], dataset.num_classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)

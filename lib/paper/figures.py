@@ -1,37 +1,29 @@
 """Figures of the paper in one style: the same colour for the same criterion everywhere."""
 
-import json
-import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-import typst
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from lib.catalogue import NOISES, noise_place, noise_title
+from lib.catalogue import noise_place, noise_title
 from lib.criteria import CRITERIA, LABELS, ORACLE
 from lib.paper.provenance import Provenance
 from lib.stopping import smooth
 
-_PALETTE = sns.color_palette("colorblind")
-COLOURS = {name: row.colour for name, row in CRITERIA.items()}
-MARKERS = {name: row.marker for name, row in CRITERIA.items()}
 TEST_COLOUR = "0.25"
 WIDTH = 6.9
 """Of a figure in inches: the text of a page, so that letters are as large in print as they are set here."""
-_DOTS = 200  # of a PNG, per inch
-_PNG_HEADER = 33  # bytes of its signature and first chunk
 PANELS = 5
 """Settings side by side at most."""
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -60,33 +52,22 @@ def style() -> None:
 
 
 def save(figure: Figure, folder: Path, name: str, provenance: Provenance) -> list[Path]:
-    """Write a figure as SVG, PDF and PNG with its provenance as metadata; returns the paths.
+    """Write a figure as SVG and PDF with its provenance as metadata, and close it; returns the paths.
 
     The same figure of the same provenance gives the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    svg, pdf, png = (folder / f"{name}{suffix}" for suffix in (".svg", ".pdf", ".png"))
-    if figure.get_layout_engine():
-        figure.get_layout_engine().execute(figure)
+    svg, pdf = folder / f"{name}.svg", folder / f"{name}.pdf"
+    if layout := figure.get_layout_engine():
+        # Once for both, as each is drawn once, which savefig does twice: many panels take seconds.
+        layout.execute(figure)
         figure.set_layout_engine("none")
-    # Drawn once: drawing takes matplotlib seconds where a figure has many panels.
-    about = {"Title": name, "Description": provenance.text(), "Source": provenance.source, "Date": None}
+    about = {"Title": name, "Source": provenance.source, "Description": provenance.text(), "Date": None}
     FigureCanvasSVG(figure).print_svg(svg, metadata=about)
-    document = f"title: {json.dumps(name)}, description: {json.dumps(provenance.text())}, date: none"
-    page = f'#set document({document})\n#set page(width: auto, height: auto, margin: 0pt)\n#image("{name}.svg")'
-    pdf.write_bytes(typst.compile(page.encode(), root=folder, format="pdf"))
-    png.write_bytes(_describe(typst.compile(page.encode(), root=folder, format="png", ppi=_DOTS), about))
-    return [svg, pdf, png]
-
-
-def _describe(png: bytes, about: dict[str, str | None]) -> bytes:
-    """A PNG with international texts (iTXt chunks) after its header."""
-    texts = b""
-    for key, value in about.items():
-        if value:
-            content = b"iTXt" + key.encode() + bytes(5) + value.encode()
-            texts += struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
-    return png[:_PNG_HEADER] + texts + png[_PNG_HEADER:]
+    about = {"Title": name, "Subject": provenance.text(), "CreationDate": None}
+    FigureCanvasPdf(figure).print_pdf(pdf, metadata=about)
+    plt.close(figure)
+    return [svg, pdf]
 
 
 def settings(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -120,9 +101,9 @@ def memorization(runs: pd.DataFrame) -> Figure:
     """
     curves = {
         "test_accuracy": ("Test", TEST_COLOUR, "-"),
-        "train_accuracy": ("Training, labels as given", _PALETTE[7], ":"),
-        "corrupted_accuracy_given": ("Corrupted samples, wrong label (memorized)", _PALETTE[3], "-"),
-        "corrupted_accuracy_true": ("Corrupted samples, true label", _PALETTE[2], "--"),
+        "train_accuracy": ("Training, labels as given", "#949494", ":"),
+        "corrupted_accuracy_given": ("Corrupted samples, wrong label (memorized)", "#d55e00", "-"),
+        "corrupted_accuracy_true": ("Corrupted samples, true label", "#029e73", "--"),
     }
     shown = settings(runs)
     figure, axes = panels(len(shown))
@@ -198,57 +179,15 @@ def _lay_out(figure: Figure, grid: np.ndarray, above: float) -> None:
         axis.yaxis.set_label_coords(-0.42 / panel, 0.5)
 
 
-def gaps(summary: pd.DataFrame) -> Figure:
-    """Gap to the oracle of each criterion by kind and rate of noise: means over seeds with 95 % intervals.
-
-    Args:
-        summary: table of `lib.study.statistics.summary`, one study.
-    """
-    shown = settings(summary)
-    kinds: dict[str, list[tuple[str, pd.DataFrame]]] = {}
-    for name, rows in shown:
-        noise = rows["noise"].iloc[0]
-        kind = "human labels" if noise in NOISES and NOISES[noise].people_of else NOISES.label(noise)
-        kinds.setdefault(kind, []).append((name, rows))
-    names = [name for name in LABELS if name != ORACLE and name in set(summary["criterion"])]
-    figure, axes = plt.subplots(
-        1,
-        len(kinds),
-        figsize=(WIDTH * min(1, 0.4 + 0.1 * len(shown)), 2.7),
-        sharey=True,
-        squeeze=False,
-        width_ratios=[1 + len(settings_of_kind) for settings_of_kind in kinds.values()],
-    )
-    for axis, (kind, of_kind) in zip(axes[0], kinds.items(), strict=True):
-        for i, name in enumerate(names):
-            rows = pd.concat([rows[rows["criterion"] == name] for _, rows in of_kind])
-            present = [place for place, (_, rows) in enumerate(of_kind) if name in set(rows["criterion"])]
-            x = np.array(present) + (i - (len(names) - 1) / 2) * 0.7 / len(names)
-            mean, low, high = (rows[f"gap_{part}"].to_numpy() for part in ("mean", "low", "high"))
-            ends = np.nan_to_num([mean - low, high - mean]).clip(min=0)
-            look = {"color": COLOURS.get(name, "0.6"), "marker": MARKERS.get(name, "_"), "ms": 4, "ls": "none"}
-            axis.plot(x, mean, color=look["color"], lw=0.8, alpha=0.3)
-            axis.errorbar(x, mean, ends, label=LABELS[name], elinewidth=0.8, **look)
-        human = kind == "human labels"
-        labels = [name if human else f"{100 * rows['noise_rate'].iloc[0]:g}%" for name, rows in of_kind]
-        axis.set_xticks(range(len(labels)), [""] if kind == "clean labels" else labels)
-        axis.set(title=kind, xlim=(-0.6, len(labels) - 0.4))
-        axis.grid(visible=False, axis="x")
-    axes[0, 0].set_ylim(bottom=min(0, axes[0, 0].get_ylim()[0]))
-    axes[0, 0].set_ylabel("Gap to oracle (points)")
-    figure.supxlabel("Noise rate", fontsize=8)
-    legend_above(figure, axes[0])
-    return figure
-
-
 def _signal_and_stop(top, axis, panel: pd.DataFrame, name: str, stop: pd.Series) -> None:
+    colour = CRITERIA[name].colour
     smoothed = smooth(panel[name], int(panel["window"].iloc[0]))
-    axis.plot(panel["epoch"], panel[name], color=COLOURS[name], alpha=0.3, lw=0.7)
-    axis.plot(panel["epoch"], smoothed, color=COLOURS[name])
+    axis.plot(panel["epoch"], panel[name], color=colour, alpha=0.3, lw=0.7)
+    axis.plot(panel["epoch"], smoothed, color=colour)
     if pd.isna(stop["epoch"]):
         return
-    marker = {"marker": MARKERS[name], "color": COLOURS[name], "ms": 5, "mec": "w", "mew": 0.6, "ls": "none"}
-    axis.axvline(stop["epoch"], color=COLOURS[name], lw=0.8, ls="--")
+    marker = {"marker": CRITERIA[name].marker, "color": colour, "ms": 5, "mec": "w", "mew": 0.6, "ls": "none"}
+    axis.axvline(stop["epoch"], color=colour, lw=0.8, ls="--")
     axis.plot(stop["epoch"], smoothed[int(stop["record"]) - 1], **marker)
     top.plot(stop["epoch"], stop["test_accuracy"], label=f"{LABELS[name]} stops", **marker)
 
@@ -269,12 +208,12 @@ def legend_above(figure: Figure, axes: Iterable[Axes]) -> float:
 
     Returns its height in inches.
     """
-    entries = {}
+    entries: dict[str, Any] = {}
     for axis in axes:
         entries |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     points = figure.get_figwidth() * 72
     widest = max(len(label) for label in entries) * 3.8 + 30  # points of an entry at the legend's font size
     columns = max(1, min(len(entries), int(points // widest)))
-    place = "outside upper center" if figure.get_layout_engine() else "upper center"
-    figure.legend(entries.values(), entries.keys(), loc=place, ncols=columns)
+    place: Any = "outside upper center" if figure.get_layout_engine() else "upper center"
+    figure.legend(list(entries.values()), list(entries), loc=place, ncols=columns)
     return 0.17 * -(-len(entries) // columns) + 0.08

@@ -45,10 +45,13 @@ class Page:
         # On a phone a broad figure scrolls sideways; one that is narrow by nature must not be blown up to that.
         natural = re.search(rb'<svg[^>]* width="([\d.]+pt)"', content)
         style = f' style="--natural: {natural[1].decode()}"' if natural else ""
-        return HTML(
-            f'<figure><div class="wide"><img src="data:image/svg+xml;base64,{data}" alt="{text}"{style}></div>'
-            f"<figcaption><strong>Figure {self._figures}.</strong> {text} {self._link(name)}</figcaption></figure>"
-        )
+        image = f'<img src="data:image/svg+xml;base64,{data}" data-file="{name}.pdf" alt="{text}"{style}>'
+        told = f"<figcaption><strong>Figure {self._figures}.</strong> {text} {self._link(name)}</figcaption>"
+        return HTML(f'<figure><div class="wide">{image}</div>{told}</figure>')
+
+    def data(self, name: str) -> pd.DataFrame:
+        """The numbers of a table that a notebook made."""
+        return pd.read_csv(self._folder / f"{name}.csv", keep_default_na=False, na_values=[""])
 
     def words(self, name: str, table: pd.DataFrame, caption: str) -> HTML:
         """A table of plain values that the report alone shows, set left, its lines broken where they are long.
@@ -59,25 +62,21 @@ class Page:
             caption: plain text.
         """
         self._made[name] = self._own
-        printed = table.map(lambda value: escape(str(value)))
-        printed.columns = [escape(str(column)) for column in table.columns]
-        return self._table(printing.to_html(printed, "words"), f"{escape(caption)} {self._link(name)}")
+        return self.table(name, table.map(str).rename(columns=str), caption, "words")
 
-    def table(self, name: str) -> HTML:
-        """A table that a notebook made, with its caption; it scrolls sideways where the screen is narrow.
+    def table(self, name: str, printed: pd.DataFrame, caption: str, classes: str = "") -> HTML:
+        """A table that a notebook made, with its caption above it; it scrolls sideways where the screen is narrow.
 
         Args:
             name: of its files, without suffix.
+            printed: as `lib.paper.printing.html` takes it.
+            caption: plain text.
+            classes: of the table in HTML.
         """
-        caption, table = printing.read(self._folder / f"{name}.html")
-        return self._table(table, f"{caption} {self._link(name)}")
-
-    def _table(self, html: str, caption: str) -> HTML:
         self._tables += 1
-        return HTML(
-            f"<figure><figcaption><strong>Table {self._tables}.</strong> {caption}</figcaption>"
-            f'<div class="wide">{html}</div></figure>'
-        )
+        told = f"<strong>Table {self._tables}.</strong> {escape(caption)} {self._link(name)}"
+        table = printing.html(printed, classes)
+        return HTML(f'<figure><figcaption>{told}</figcaption><div class="wide">{table}</div></figure>')
 
     def _link(self, name: str) -> str:
         self._shown[name] = self._made[name]
@@ -95,8 +94,8 @@ class Page:
             listed = " ".join(f"<code>{escape(run)}</code>" for run in runs)
             count = f"Runs: {len(runs)}. " if runs else ""
             # On paper a thousand names would be twenty pages.
-            names_of_runs = f'<details class="screen"><summary>Their names</summary><p>{listed}</p></details>'
-            parts.append(f"<p>{count}Data: {source}.</p>{names_of_runs if runs else ''}<ul>{items}</ul>")
+            folded = f"<details><summary>Their names</summary><p>{listed}</p></details>" if runs else ""
+            parts.append(f'<p>{count}Data: {source}.</p><div class="screen">{folded}</div><ul>{items}</ul>')
         return HTML("".join(parts))
 
     def _item(self, name: str) -> str:

@@ -1,26 +1,22 @@
-"""How tables are written: CSV for machines, LaTeX for papers, HTML for the report and the eye."""
+"""How tables are written: CSV for machines, LaTeX for papers, HTML in the report; pandas does the setting."""
 
-from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from lib.paper.provenance import Provenance
-from lib.parameters import ROOT
 
+_LONG = 40
+"""Rows of a page, more or less."""
+_FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
 _SPECIAL = str.maketrans(
     {
-        "%": r"\%",
-        "_": r"\_",
-        "&": r"\&",
-        "#": r"\#",
-        "$": r"\$",
-        "{": r"\{",
-        "}": r"\}",
+        "\\": r"\textbackslash{}",
+        **{sign: f"\\{sign}" for sign in "%_&#${}"},
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
-        "\\": r"\textbackslash{}",
         "±": r"$\pm$",
         "<": "$<$",
         ">": "$>$",
@@ -29,50 +25,28 @@ _SPECIAL = str.maketrans(
         "×": r"$\times$",
     }
 )
-_FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-_STYLE = ROOT / "notebooks" / "report.css"
+"""More than pandas escapes: every sign that texts of ours have, for any encoding of fonts."""
 
 
-class Html:
-    """How a number with its interval is written in HTML."""
+class Estimate(NamedTuple):
+    """A cell of a table: a number, the ends of its interval where it has one, and whether it wins; all as texts."""
 
-    @staticmethod
-    def text(value: str) -> str:
-        """Plain text, escaped."""
-        return escape(value)
+    mean: str
+    low: str = ""
+    high: str = ""
+    best: bool = False
 
-    @staticmethod
-    def number(mean: str, ends: tuple[str, str] | None, winner: bool) -> str:
-        """A number, its interval below it in small type, strong where it wins."""
-        shown = f"<strong>{mean}</strong>" if winner else mean
-        return f"{shown} <small>[{ends[0]}, {ends[1]}]</small>" if ends else shown
-
-
-class Latex:
-    """How a number with its interval is written in LaTeX."""
-
-    @staticmethod
-    def text(value: str) -> str:
-        """Plain text, escaped."""
-        return value.translate(_SPECIAL)
-
-    @staticmethod
-    def number(mean: str, ends: tuple[str, str] | None, winner: bool) -> str:
-        """A number with the ends of its interval below and above it, bold where it wins."""
-        shown = rf"\mathbf{{{mean}}}" if winner else mean
-        return f"${shown}_{{{ends[0]}}}^{{{ends[1]}}}$" if ends else f"${shown}$"
+    @classmethod
+    def of(cls, row: pd.Series, quantity: str, digits: int, best: bool = False) -> "Estimate | str":
+        """What a row holds of a quantity: its mean, and its interval from `quantity_low` to `quantity_high`."""
+        mean = row[f"{quantity}_mean"] if f"{quantity}_mean" in row else row[quantity]
+        if pd.isna(mean):
+            return "–"
+        low, high = (plain(row[f"{quantity}_{end}"], digits) for end in ("low", "high"))
+        return cls(plain(mean, digits), low, high, best)
 
 
-Format = type[Html] | type[Latex]
-
-
-def interval(row: pd.Series, quantity: str, digits: int, form: Format, winner: bool = False) -> str:
-    """The mean in a column and the ends of its interval beside it."""
-    mean = row[f"{quantity}_mean"] if f"{quantity}_mean" in row else row[quantity]
-    if pd.isna(mean):
-        return form.text("–")
-    low, high = row[f"{quantity}_low"], row[f"{quantity}_high"]
-    return form.number(plain(mean, digits), None if pd.isna(low) else (plain(low, digits), plain(high, digits)), winner)
+Cell = Estimate | str
 
 
 def plain(value: float, digits: int) -> str:
@@ -85,9 +59,24 @@ def plain(value: float, digits: int) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
-def to_html(printed: pd.DataFrame, classes: str = "") -> str:
-    """A table whose cells are HTML already; the columns that name its rows are set left."""
-    return printed.to_html(index=False, border=0, escape=False, classes=f"labels-{_labels(printed)} {classes}".strip())
+def html(printed: pd.DataFrame, classes: str = "") -> str:
+    """A table as HTML; its classes say how many columns name its rows, which are set left."""
+    cells = printed.map(_html_cell).rename(columns=_html_cell)
+    return cells.to_html(index=False, border=0, escape=False, classes=f"labels-{_labels(printed)} {classes}".strip())
+
+
+def _html_cell(cell: Cell) -> str:
+    if not isinstance(cell, Estimate):
+        return escape(cell)
+    shown = f"<strong>{cell.mean}</strong>" if cell.best else cell.mean
+    return f"{shown} <small>[{cell.low},&nbsp;{cell.high}]</small>" if cell.low else shown
+
+
+def _latex_cell(cell: Cell) -> str:
+    if not isinstance(cell, Estimate):
+        return cell.translate(_SPECIAL)
+    shown = rf"\mathbf{{{cell.mean}}}" if cell.best else cell.mean
+    return f"${shown}_{{{cell.low}}}^{{{cell.high}}}$" if cell.low else f"${shown}$"
 
 
 def _labels(printed: pd.DataFrame) -> int:
@@ -95,68 +84,57 @@ def _labels(printed: pd.DataFrame) -> int:
     return 2 if printed.columns[1] in ("Criterion", "Value") else 1
 
 
-def html(printed: pd.DataFrame, text: str) -> str:
-    """A table with its caption above it; the cells are HTML already."""
-    table = to_html(printed)
-    return f'<figure><figcaption>{escape(text)}</figcaption><div class="wide">{table}</div></figure>'
-
-
-def read(page: Path) -> tuple[str, str]:
-    """Caption and table, as HTML, of a page that `write` wrote."""
-    _, _, rest = page.read_text().partition("<figcaption>")
-    caption, _, rest = rest.partition('</figcaption><div class="wide">')
-    return caption, rest.partition("</div></figure>")[0]
-
-
 def write(
-    name: str,
-    data: pd.DataFrame,
-    printed: Callable[[Format], pd.DataFrame],
-    text: str,
-    provenance: Provenance,
-    folder: Path,
+    name: str, printed: pd.DataFrame, text: str, provenance: Provenance, folder: Path, data: pd.DataFrame | None = None
 ) -> list[Path]:
-    """Write a table as CSV (all numbers), LaTeX (booktabs, to `\\input`) and HTML (one file).
+    """Write a table as LaTeX (booktabs, to `\\input`), and its numbers as CSV.
 
     Args:
         name: of the files, without suffix.
-        data: what the CSV holds.
-        printed: gives the table as it is printed in a format.
+        printed: cells are texts or `Estimate`s; an empty first cell belongs to the group of rows above it.
         text: caption.
-        provenance: kept as comment or metadata.
+        provenance: kept as a comment.
         folder: where the files go.
+        data: what the CSV holds; none where another table's holds it.
 
     Returns:
         The paths.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    csv, tex, page = (folder / f"{name}{suffix}" for suffix in (".csv", ".tex", ".html"))
+    tex, csv = folder / f"{name}.tex", folder / f"{name}.csv"
+    tex.write_text(_latex(name, printed, text, provenance))
+    if data is None:
+        return [tex]
     data.to_csv(csv, index=False, float_format="%.6g")
-    tex.write_text(_latex(name, printed(Latex), text, provenance))
-    head = f'<meta charset="utf-8">\n<meta name="provenance" content="{escape(provenance.text())}">'
-    style = f"<title>{escape(name)}</title>\n<style>\n{_STYLE.read_text()}</style>"
-    body = f"<body><main>{html(printed(Html), text)}</main></body>"
-    page.write_text(f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n{style}\n</head>\n{body}\n</html>\n')
-    return [csv, tex, page]
+    return [tex, csv]
 
 
 def _latex(name: str, printed: pd.DataFrame, text: str, provenance: Provenance) -> str:
     """A floating table, shrunk where it is too broad; one of more rows than a page holds breaks across pages."""
-    long, left = len(printed) > 40, _labels(printed)
-    columns = "l" * left + "r" * (printed.shape[1] - left)
-    rows = [" & ".join(row) + r" \\" for row in printed.itertuples(index=False)]
-    begins = [left == 2 and i > 0 and first != "" for i, first in enumerate(printed.iloc[:, 0])]
-    body = "\n".join(f"\\midrule\n{row}" if begin else row for begin, row in zip(begins, rows, strict=True))
-    head = " & ".join(printed.columns) + r" \\"
-    about = f"% {provenance.text()}\n% Needs \\usepackage{{booktabs,graphicx,longtable}}.\n"
-    told = rf"\caption{{{Latex.text(text)}}}\label{{tab:{name}}}"
-    if not long:
-        return (
-            f"{about}\\begin{{table}}[t]\n\\centering\\footnotesize\\renewcommand{{\\arraystretch}}{{1.35}}\n{told}\n{_FITTED}\n\\begin{{tabular}}{{{columns}}}\n"
-            f"\\toprule\n{head}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}}}\n\\end{{table}}\n"
-        )
-    return (
-        f"{about}{{\\tiny\\setlength{{\\tabcolsep}}{{2pt}}\\renewcommand{{\\arraystretch}}{{1.35}}\n\\begin{{longtable}}{{{columns}}}\n{told}\\\\\n"
-        f"\\toprule\n{head}\n\\midrule\n\\endfirsthead\n\\toprule\n{head}\n\\midrule\n\\endhead\n\\bottomrule\n\\endfoot\n"
-        f"{body}\n\\end{{longtable}}}}\n"
+    left, long = _labels(printed), len(printed) > _LONG
+    cells = printed.map(_latex_cell)
+    # Headings of numbers are broken between their words, so that columns are as narrow as numbers are.
+    headings = [_latex_cell(heading) for heading in printed.columns]
+    broken = [r"\shortstack[r]{" + heading.replace(" ", r"\\") + "}" for heading in headings]
+    cells.columns = headings[:left] + broken[left:]
+    if left == 2:
+        begins = [place > 0 and first != "" for place, first in enumerate(cells.iloc[:, 0])]
+        cells.iloc[begins, 0] = "\\midrule\n" + cells.iloc[begins, 0]
+    latex = cells.to_latex(
+        index=False,
+        escape=False,
+        column_format="l" * left + "r" * (printed.shape[1] - left),
+        caption=_latex_cell(text),
+        label=f"tab:{name}",
+        longtable=long,
+        position=None if long else "t",
     )
+    stretched = r"\renewcommand{\arraystretch}{1.35}"
+    if long:
+        # What is broader than the text reaches into both margins alike.
+        sides = "".join(rf"\setlength{{\LT{side}}}{{0pt plus 1fill minus 1fill}}" for side in ("left", "right"))
+        latex = f"{{\\tiny\\setlength{{\\tabcolsep}}{{2pt}}{sides}{stretched}\n{latex}}}\n"
+    else:
+        latex = latex.replace(r"\begin{tabular}", rf"\centering\footnotesize{stretched}{_FITTED}\begin{{tabular}}")
+        latex = latex.replace(r"\end{tabular}", r"\end{tabular}}")
+    return f"% {provenance.text()}\n% Needs \\usepackage{{booktabs,graphicx,longtable}}.\n{latex}"

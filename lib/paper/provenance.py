@@ -47,18 +47,29 @@ class Provenance:
 
 
 def write(made: dict[str, Provenance], notebook: str, folder: Path) -> Path:
-    """Keep the provenance of each artifact that a notebook made, by file name, for the report and for readers."""
+    """Keep the provenance of all that a notebook made, by name of the figure or table, for the report and for readers.
+
+    What it made before is forgotten; what other notebooks made is not touched.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE.format(notebook=notebook)
-    path.write_text(json.dumps({name: asdict(one) for name, one in made.items()}, indent=1) + "\n")
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({name: asdict(one) for name, one in made.items()}, indent=1) + "\n")
+    part.replace(path)
     return path
 
 
 def read(folder: Path) -> dict[str, Provenance]:
-    """The provenance of every artifact in a folder, by file name."""
-    found = {}
-    # The newest last: what two notebooks made is from the one that made it last.
-    for path in sorted(folder.glob(FILE.format(notebook="*")), key=lambda path: path.stat().st_mtime_ns):
+    """The provenance of every figure and table in a folder, by name.
+
+    Raises:
+        ValueError: where two notebooks say that they made the same.
+    """
+    found: dict[str, Provenance] = {}
+    for path in sorted(folder.glob(FILE.format(notebook="*"))):
         for name, one in json.loads(path.read_text()).items():
+            if name in found:
+                told = f"{path}: {name!r} is from {found[name].notebook} too, by another provenance file"
+                raise ValueError(f"{told}; remove what is out of date")
             found[name] = Provenance(**one | {"runs": tuple(one["runs"])})
     return found

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from lib.grid.execution import executed
 from lib.grid.tasks import NOTEBOOKS
-from lib.paper import pdf, provenance
+from lib.paper import pdf
 from lib.parameters import ROOT
 from lib.runs.folder import ARGS, unfinished
 
@@ -37,15 +37,15 @@ _PAGE = """<!DOCTYPE html>
 
 
 def convert(notebook: NotebookNode, page: Path) -> None:
-    """Turn an executed notebook into one HTML file without code cells, which opens offline."""
+    """Turn an executed notebook into one HTML file without code cells, which opens offline, and a PDF beside it."""
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True)
     exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
-    body, _ = exporter.from_notebook_node(notebook)
-    style = (NOTEBOOKS / "report.css").read_text()
+    body = _with_contents(exporter.from_notebook_node(notebook)[0])
     about = {"title": "Memorization under label noise", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     part = page.with_suffix(".part")
-    part.write_text(_PAGE.format(**about, style=style, body=_with_contents(body)))
+    part.write_text(_PAGE.format(**about, style=(NOTEBOOKS / "report.css").read_text(), body=body))
     part.replace(page)
+    pdf.write(body, page.with_suffix(".pdf"), **about)
 
 
 def _with_contents(body: str) -> str:
@@ -54,7 +54,7 @@ def _with_contents(body: str) -> str:
     titles = [section.partition("</h2>")[0] for section in sections]
     links = "".join(f'<li><a href="#section-{i}">{title}</a></li>' for i, title in enumerate(titles))
     anchored = "".join(f'<h2 id="section-{i}">{section}' for i, section in enumerate(sections))
-    return f"{head}<nav><ul>{links}</ul></nav>\n{anchored}"
+    return f'{head}<div class="contents"><nav><ul>{links}</ul></nav></div>\n{anchored}'
 
 
 def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
@@ -75,10 +75,8 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
     if all(unfinished(args.parent) for args in (ROOT / runs).glob(f"*/{ARGS}")):
         raise FileNotFoundError(f"no finished runs in {runs!r}: run `make demo` or `make news` first")
     folder = ROOT / figures
-    idea = {"epochs": idea_epochs, "figures_folder": figures}
-    summary = {"runs_folder": runs, "figures_folder": figures}
-    for before in folder.glob(provenance.FILE.format(notebook="summary_*")):
-        before.unlink()  # what was made of other runs is not to be shown; the files themselves are left to their owner
+    idea: dict[str, Any] = {"epochs": idea_epochs, "figures_folder": figures}
+    summary: dict[str, Any] = {"runs_folder": runs, "figures_folder": figures}
     with ThreadPoolExecutor(2) as pool, tqdm(total=6, unit="step", desc="report") as bar:
 
         def step(name: str, parameters: dict[str, Any]) -> NotebookNode:
@@ -89,11 +87,9 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
             bar.update()
             return notebook
 
-        # The report shows what the others write. Drawing takes longest, so two share it and come first.
-        figures_of = [("summary_figures", summary | {"part": part, "parts": 2}) for part in (0, 1)]
-        together = [*figures_of, ("idea", idea), ("summary_tables", summary)]
-        list(pool.map(lambda arguments: step(*arguments), together))
+        # The report shows what the others write. Drawing takes longest, and comes first.
+        others = {"summary_figures": summary, "summary_choices": summary, "summary_tables": summary, "idea": idea}
+        list(pool.map(lambda name: step(name, others[name]), others))
         convert(step("report", summary), folder / "report.html")
-        pdf.write(folder / "report.html", folder / "report.pdf")
         bar.update()
     return folder / "report.html"

@@ -4,7 +4,7 @@ import pandas as pd
 
 from lib.catalogue import noise_title
 from lib.criteria import LABELS, ORACLE
-from lib.paper.printing import Format, Html, interval, plain
+from lib.paper.printing import Cell, Estimate, plain
 from lib.study.baselines import name_of
 from lib.study.statistics import BASELINE, LEVEL, Friedman, counts
 
@@ -21,32 +21,30 @@ HEADINGS = {
 """What a table shows of each criterion: its heading and the digits after the point."""
 
 
-def criteria(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+def criteria(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary of one study as it is printed: a row a noise and criterion, each noise named once."""
-    printed = {
-        "Noise": [form.text(noise_title(*pair)) for pair in zip(summary["noise"], summary["noise_rate"], strict=True)],
-        "Criterion": [form.text(LABELS[name]) for name in summary["criterion"]],
+    printed: dict[str, list[Cell]] = {
+        "Noise": [noise_title(*pair) for pair in zip(summary["noise"], summary["noise_rate"], strict=True)],
+        "Criterion": [LABELS[name] for name in summary["criterion"]],
     }
     for quantity, (heading, digits) in HEADINGS.items():
-        printed[form.text(heading)] = [_cell(row, quantity, digits, form) for _, row in summary.iterrows()]
+        printed[heading] = [_cell(row, quantity, digits) for _, row in summary.iterrows()]
     printed["Rank"] = [plain(rank, 1) for rank in summary["rank"]]
-    printed["Holm p"] = [form.text(plain(p, 3)) for p in summary["holm_p"]]
+    printed["Holm p"] = [plain(p, 3) for p in summary["holm_p"]]
     printed["Runs"] = [
         str(runs) if not failed else f"{runs} of {runs + failed}"
         for runs, failed in zip(summary["runs"], summary["failed"], strict=True)
     ]
-    table = pd.DataFrame(printed)
-    table.loc[(table["Noise"] == table["Noise"].shift()).to_numpy(), "Noise"] = ""
-    return table
+    return _named_once(printed)
 
 
-def gaps(summary: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+def gaps(summary: pd.DataFrame) -> pd.DataFrame:
     """Gaps of one study at a glance: a row a noise, a column a criterion."""
     rows = []
     for (noise, rate), setting in summary[summary["criterion"] != ORACLE].groupby(["noise", "noise_rate"], sort=False):
-        cells = {form.text(LABELS[row["criterion"]]): _cell(row, "gap", 1, form) for _, row in setting.iterrows()}
-        p = setting["friedman_p"].iloc[0]
-        rows.append({"Noise": form.text(noise_title(noise, rate)), **cells, "Friedman p": form.text(plain(p, 3))})
+        cells = {LABELS[row["criterion"]]: _cell(row, "gap", 1) for _, row in setting.iterrows()}
+        p = plain(setting["friedman_p"].iloc[0], 3)
+        rows.append({"Noise": noise_title(noise, rate), **cells, "Friedman p": p})
     table = pd.DataFrame(rows).fillna("")
     return table[[*(name for name in table.columns if name != "Friedman p"), "Friedman p"]]
 
@@ -76,25 +74,24 @@ def overall(summaries: dict[str, pd.DataFrame], across: Friedman, over_runs: pd.
     return table.loc[order].rename_axis("criterion").reset_index()
 
 
-def overall_printed(table: pd.DataFrame, across: Friedman, form: Format = Html) -> pd.DataFrame:
+def overall_printed(table: pd.DataFrame, across: Friedman) -> pd.DataFrame:
     """The table of `overall` as it is printed."""
     digits = {"settings won": 0, "average rank": 2, "Holm p": 3}
     with_ends = {"gap_iqm": ("Interquartile mean (points)", 1), "improvement": HEADINGS["improvement"]}
-    winners = [name in across.winners for name in table["criterion"]]
-    printed = {"Criterion": [form.text(LABELS[name]) for name in table["criterion"]]}
+    printed: dict[str, list[Cell]] = {"Criterion": [LABELS[name] for name in table["criterion"]]}
     for column in table.columns[1:]:
         if column.endswith(("_low", "_high")):
             continue
         if column in with_ends:
             heading, places = with_ends[column]
-            printed[form.text(heading)] = [interval(row, column, places, form) for _, row in table.iterrows()]
+            printed[heading] = [Estimate.of(row, column, places) for _, row in table.iterrows()]
             continue
         heading = column[0].upper() + column[1:] if column in digits else f"{column} (points)"
-        texts = [plain(value, digits.get(column, 1)) for value in table[column]]
-        printed[form.text(heading)] = [
-            form.number(text, None, True) if winner and column == "average rank" else form.text(text)
-            for text, winner in zip(texts, winners, strict=True)
-        ]
+        printed[heading] = [plain(value, digits.get(column, 1)) for value in table[column]]
+    printed["Average rank"] = [
+        Estimate(plain(rank, 2), best=True) if name in across.winners else plain(rank, 2)
+        for name, rank in zip(table["criterion"], table["average rank"], strict=True)
+    ]
     return pd.DataFrame(printed)
 
 
@@ -119,18 +116,16 @@ def gaps_caption(summary: pd.DataFrame, study: str) -> str:
     )
 
 
-def ablation(changed: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+def ablation(changed: pd.DataFrame) -> pd.DataFrame:
     """The table of `lib.study.ablation.table` as it is printed."""
-    printed = {
-        "Choice": [form.text(choice) for choice in changed["choice"]],
-        "Value": [form.text(str(value)) for value in changed["value"]],
+    printed: dict[str, list[Cell]] = {
+        "Choice": changed["choice"].tolist(),
+        "Value": [str(value) for value in changed["value"].fillna("")],
     }
     for column, heading in (("gap", "Gap to oracle (points)"), ("difference", "Difference to the study (points)")):
-        printed[heading] = [interval(row, column, 1, form) for _, row in changed.iterrows()]
+        printed[heading] = [Estimate.of(row, column, 1) for _, row in changed.iterrows()]
     printed["Runs"] = [str(runs) for runs in changed["runs"]]
-    table = pd.DataFrame(printed)
-    table.loc[(table["Choice"] == table["Choice"].shift()).to_numpy(), "Choice"] = ""
-    return table
+    return _named_once(printed)
 
 
 def ablation_caption(changed: pd.DataFrame, study: str, seeds: int) -> str:
@@ -143,13 +138,12 @@ def ablation_caption(changed: pd.DataFrame, study: str, seeds: int) -> str:
     )
 
 
-def baselines(held_out: pd.DataFrame, form: Format = Html) -> pd.DataFrame:
+def baselines(held_out: pd.DataFrame) -> pd.DataFrame:
     """The table of `lib.study.baselines.table` as it is printed: a row a way of stopping, a column a noise."""
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[str, dict[str, Cell]] = {}
     for _, row in held_out.iterrows():
-        name = form.text(name_of(row["criterion"], row["held_out"]))
-        noise = form.text(noise_title(row["noise"], row["noise_rate"]))
-        rows.setdefault(name, {})[noise] = interval(row, "test_accuracy", 1, form)
+        noise = noise_title(row["noise"], row["noise_rate"])
+        rows.setdefault(name_of(row["criterion"], row["held_out"]), {})[noise] = Estimate.of(row, "test_accuracy", 1)
     return pd.DataFrame([{"Stopped by": name, **cells} for name, cells in rows.items()]).fillna("")
 
 
@@ -192,7 +186,15 @@ def _seeds(summary: pd.DataFrame) -> str:
     return f"{runs} run{'' if runs == 1 else 's'}, {seeds} seed{'' if seeds == '1' else 's'} for each noise"
 
 
-def _cell(row: pd.Series, quantity: str, digits: int, form: Format) -> str:
+def _cell(row: pd.Series, quantity: str, digits: int) -> Cell:
     if row["runs"] == 0:
-        return form.text("no stop")
-    return interval(row, quantity, digits, form, row["winner"] and quantity == "gap")
+        return "no stop"
+    return Estimate.of(row, quantity, digits, best=row["winner"] and quantity == "gap")
+
+
+def _named_once(printed: dict[str, list[Cell]]) -> pd.DataFrame:
+    """A table in which the first cell of each group of rows alone is filled."""
+    table = pd.DataFrame(printed)
+    first = table.iloc[:, 0]
+    table.iloc[:, 0] = first.where(first != first.shift(), "")
+    return table

@@ -49,10 +49,12 @@ def run(experiment: Experiment, checkpoint_seconds: float | None = None) -> Run:
     checkpoint_seconds = _checkpoint_seconds(checkpoint_seconds)  # before any work
     if finished := _finished(experiment, _own_parts(experiment)):
         return finished
-    with Recording(Training(experiment), checkpoint_seconds) as records:
-        for _ in records:
-            pass
-    return records.finished
+    bar = {"total": experiment.records, "unit": "record", "desc": experiment.name, "mininterval": 1}
+    with Recording(Training(experiment), checkpoint_seconds) as records, tqdm(**bar) as progress:
+        for record in records:
+            progress.set_postfix(test=f"{record.values['test_accuracy']:.3f}", refresh=False)
+            progress.update(record.number - progress.n)
+    return records.run
 
 
 class Recording:
@@ -90,6 +92,13 @@ class Recording:
     def __exit__(self, *error) -> None:
         self._entered.__exit__(*error)
 
+    @property
+    def run(self) -> Run:
+        """The finished run. Raises RuntimeError before the end."""
+        if self.finished is None:
+            raise RuntimeError(f"{self.training.experiment.name} is not finished: iterate to the end first")
+        return self.finished
+
     def __iter__(self) -> Iterator[Record]:
         if self.finished:
             return
@@ -97,13 +106,10 @@ class Recording:
         weights, layers = sum(p.numel() for p in training.model.parameters()), ", ".join(training.layers) or "none"
         _log.info("%d parameters, CND at layer %s", weights, layers)
         records, kept = training.experiment.records, time.monotonic()
-        bar = {"total": records, "initial": writer.records, "unit": "record", "desc": training.experiment.name}
-        with tqdm(mininterval=1, **bar) as progress, requests() as request, closing(training.steps()) as steps:
+        with requests() as request, closing(training.steps()) as steps:
             for record in steps:
                 if record:
                     writer.write(record.epoch, record.values, record.divergence)
-                    progress.set_postfix(test=f"{record.values['test_accuracy']:.3f}", refresh=False)
-                    progress.update()
                 if request.signal or time.monotonic() - kept >= self._seconds:
                     writer.checkpoint(training.state_dict())
                     request.obey(f"stopped after record {writer.records} of {records}; the same call goes on")

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lib import data, models
+from lib.averaging import WeightAverage
 from lib.checks import ParameterError
 from lib.data import samples
 from lib.parameters import Experiment
@@ -50,6 +51,7 @@ class Training:
 
     Attributes:
         experiment, dataset, samples, model: what is trained, and on what.
+        average: of the weights, `lib.averaging.WeightAverage`; None where none is kept.
         layers: neurons of each layer whose divergences are recorded, in their order.
 
     Raises ParameterError for parameters that do not fit data, network or machine.
@@ -67,7 +69,9 @@ class Training:
             )
         with reproducible(experiment):
             self.model = models.build(experiment, self.dataset.x_train.shape[1:], self.dataset.num_classes)
-            self._recorder = Recorder(experiment, self.dataset, self.samples, self.model)
+            self.average = self._make_average()
+            averaged = self.average.model if self.average else None
+            self._recorder = Recorder(experiment, self.dataset, self.samples, self.model, averaged)
             self._random: list[torch.Tensor] | None = self._random_now()
         smallest = min(len(batch.rows) for batch in self.samples.batches(experiment.batch_size, experiment.seed, 1))
         if smallest < 2 and any(isinstance(module, _BATCH_NORM) for module in self.model.modules()):
@@ -78,6 +82,10 @@ class Training:
         self._step = Step(experiment, self.model)
         self._epoch, self._batch, self._record = 1, 0, 0
         self._seconds = {"total": 0.0, "measuring": 0.0}
+
+    def _make_average(self) -> WeightAverage | None:
+        epochs = self.experiment.average_epochs
+        return WeightAverage(self.model, epochs * self._batches) if epochs else None
 
     @property
     def about(self) -> dict[str, Any]:
@@ -96,7 +104,7 @@ class Training:
                 record = next(filter(None, steps))
             yield record
 
-    def steps(self) -> Iterator[Record | None]:
+    def steps(self) -> Generator[Record | None, None, None]:
         """Train on, batch by batch: after each its record, or None where there is none after it.
 
         Until the end, or until it is closed, torch's random state, threads and determinism are those of the training.
@@ -110,6 +118,8 @@ class Training:
                 began = time.perf_counter()
                 for x, labels, places in batches(self.experiment, self.dataset, self.samples, self._epoch, self._batch):
                     self._recorder.take(places, self._step(x, labels))
+                    if self.average:
+                        self.average.update()
                     self._batch += 1
                     record = self._measure() if self._batch in record_after else None
                     self._seconds["total"] += time.perf_counter() - began
@@ -122,7 +132,7 @@ class Training:
     @contextmanager
     def _surroundings(self) -> Iterator[None]:
         with reproducible(self.experiment):
-            self._set_random(self._random)
+            self._set_random(self._random or self._random_now())
             self._random = None  # the state is torch's own until the end
             try:
                 yield
@@ -151,6 +161,7 @@ class Training:
         return {
             "position": [self._epoch, self._batch, self._record],
             "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
             "optimizer": self._step.optimizer.state_dict(),
             "schedule": self._step.schedule.state_dict(),
             "recorder": self._recorder.state_dict(),
@@ -162,6 +173,8 @@ class Training:
         """Go on from what `state_dict` gave; not while `steps` is being iterated."""
         self._epoch, self._batch, self._record = state["position"]
         self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         self._step.optimizer.load_state_dict(state["optimizer"])
         self._step.schedule.load_state_dict(state["schedule"])
         self._recorder.load_state_dict(state["recorder"])

@@ -6,7 +6,7 @@ take them. A sample's value is then up to an epoch old, and seen with dropout, b
 Passes in evaluation mode show the network as it is at the record and cost about a third of training on those samples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from lib.data.dataset import Dataset
+from lib.data.inputs import Inputs
 from lib.data.samples import Samples
 from lib.layers import captured, evaluating
 from lib.parameters import Experiment
@@ -42,8 +43,7 @@ class EvaluationPasses:
     def __init__(
         self, experiment: Experiment, dataset: Dataset, samples: Samples, model: nn.Module, layers: dict[str, int]
     ):
-        self._experiment, self._inputs, self._samples = experiment, dataset.x_train, samples
-        self._model, self._layers = model, layers
+        self._inputs, self._samples, self._model, self._layers = dataset.x_train, samples, model, layers
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -60,16 +60,12 @@ class EvaluationPasses:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing is kept from record to record."""
 
-    def seen(self) -> Seen:
+    def seen(self) -> Seen | None:
         """The network as it is now."""
-        with captured(self._model, *self._layers) as outputs:
-            logits = evaluate(self._experiment, self._model, self._inputs, self._samples.measured.rows)
-        probe = self._samples.probe
-        probe_logits = evaluate(self._experiment, self._model, self._inputs, probe.rows) if probe else None
-        return Seen(logits, probe_logits, {name: torch.cat(z) for name, z in outputs.items()})
+        return look(self._model, self._inputs, self._samples, self._layers)
 
 
-class TrainingPasses:
+class TrainingPasses(EvaluationPasses):
     """What the network put out when it last trained on each measured sample and each of the probe."""
 
     def __init__(
@@ -140,13 +136,24 @@ class TrainingPasses:
         return Seen(self._logits[:n], probe_logits if len(probe_logits) else None, pre_activations)
 
 
-PASSES = {"training": TrainingPasses, "evaluation": EvaluationPasses}
+PASSES: dict[str, type[EvaluationPasses]] = {"training": TrainingPasses, "evaluation": EvaluationPasses}
 """Where signals can be read, by the name that `signal_passes` takes."""
 
 
-def evaluate(experiment: Experiment, model: nn.Module, inputs, rows: torch.Tensor) -> torch.Tensor:
-    """Logits on some rows of the inputs in evaluation mode, float32, shape (n, K)."""
-    with evaluating(model), autocast(experiment):
+def look(model: nn.Module, inputs: Inputs, samples: Samples, layers: Iterable[str]) -> Seen:
+    """What a network puts out for the measured samples and the probe in evaluation mode, with some of its layers."""
+    with captured(model, *layers) as outputs:
+        logits = evaluate(model, inputs, samples.measured.rows)
+    probe_logits = evaluate(model, inputs, samples.probe.rows) if samples.probe else None
+    return Seen(logits, probe_logits, {name: torch.cat(z) for name, z in outputs.items()})
+
+
+def evaluate(model: nn.Module, inputs: Inputs, rows: torch.Tensor) -> torch.Tensor:
+    """Logits on some rows of the inputs in evaluation mode, float32, shape (n, K).
+
+    Signals are read in single precision also where training is in half: it would merge neighbouring values.
+    """
+    with evaluating(model):
         return torch.cat([model(inputs[batch]) for batch in rows.split(_EVALUATION_BATCH)]).float()
 
 

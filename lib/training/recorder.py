@@ -18,10 +18,11 @@ from lib.data.dataset import Dataset
 from lib.data.samples import Samples
 from lib.layers import captured, check_layer, evaluating, hidden_layers
 from lib.parameters import Experiment
-from lib.training.passes import PASSES, evaluate
+from lib.training.passes import PASSES, EvaluationPasses, autocast, evaluate, look
 from lib.training.signals import NotSeen, View, share
 
 PERFORMANCE = ("train_loss", "train_accuracy", "test_accuracy", "corrupted_accuracy_given", "corrupted_accuracy_true")
+OF_AVERAGE = ("test_accuracy_average", "corrupted_accuracy_given_average")
 
 
 class Measurement(NamedTuple):
@@ -44,7 +45,8 @@ class Recorder:
 
     Columns: train_loss, train_accuracy (measured training samples, labels as given), test_accuracy,
     corrupted_accuracy_given and corrupted_accuracy_true (corrupted measured samples against the given and the
-    true labels; memorization is the rise of the first), then one column for each criterion asked for.
+    true labels; memorization is the rise of the first), where an average of the weights is kept
+    test_accuracy_average and corrupted_accuracy_given_average, then one column for each criterion asked for.
     `layers` holds the neurons of each layer whose pre-activations are taken, in their order; `seconds` what each signal
     has cost so far, where several share something the first of them, and the passes; `watched_seconds` the part of
     those that fell between records.
@@ -52,16 +54,26 @@ class Recorder:
     that does not fit the data, or a `cnd_layer` that it lacks.
     """
 
-    def __init__(self, experiment: Experiment, dataset: Dataset, samples: Samples, model: nn.Module):
+    def __init__(
+        self,
+        experiment: Experiment,
+        dataset: Dataset,
+        samples: Samples,
+        model: nn.Module,
+        average: nn.Module | None = None,
+    ):
         self.experiment, self.dataset, self.samples, self.model = experiment, dataset, samples, model
+        self._average = average
         self.layers: dict[str, int] = {}
         self._layer = ""
-        self.seconds = dict.fromkeys(("passes", *experiment.criteria), 0.0)
+        self.seconds = dict.fromkeys(("passes", "average", *experiment.criteria), 0.0)
         self.watched_seconds = 0.0
         self._kept: dict[str, Any] = {}
         self._kept_before: dict[str, Any] = {}
         self._check_network()
-        self._passes = PASSES[experiment.signal_passes](experiment, dataset, samples, model, self.layers)
+        self._passes: EvaluationPasses = PASSES[experiment.signal_passes](
+            experiment, dataset, samples, model, self.layers
+        )
         if "cnd" in experiment.criteria:
             neuron_divergence(torch.zeros(2, 1), torch.arange(2), 2)  # compiled before the first record, not in it
 
@@ -149,7 +161,9 @@ class Recorder:
         self.model.eval()
         try:
             seen, _ = self._timed("passes", self._passes.seen)
-            view = View(self.experiment, self.dataset, self.samples, self.model, self._layer, seen)
+            about = (self.experiment, self.dataset, self.samples)
+            average, _ = self._timed("average", self._seen_by_average)
+            view = View(*about, self.model, self._layer, seen, average)
             values = self._performance(view)
             for name in self.experiment.criteria:
                 view.keep = partial(self._keep, name)
@@ -159,12 +173,16 @@ class Recorder:
             self.model.train(was_training)
 
     def _performance(self, view: View) -> dict[str, float]:
-        values = dict.fromkeys(PERFORMANCE, math.nan) | {"test_accuracy": self._test_accuracy()}
+        values = dict.fromkeys(PERFORMANCE, math.nan) | {"test_accuracy": self._test_accuracy(self.model)}
+        part = self.samples.measured
+        if self._average:
+            as_given = view.average.predicted == part.given
+            values["test_accuracy_average"] = self._test_accuracy(self._average)
+            values["corrupted_accuracy_given_average"] = share(as_given[part.corrupted])
         try:
             logits, predicted = view.seen.logits, view.predicted
         except NotSeen:
             return values
-        part = self.samples.measured
         loss = view.loss(logits, part.given)
         self._check_finite(loss)  # which is finite only where all logits are
         return values | {
@@ -189,9 +207,18 @@ class Recorder:
                 f"lower learning_rate={self.experiment.learning_rate}"
             )
 
-    def _test_accuracy(self) -> float:
+    def _seen_by_average(self) -> View | None:
+        """What the average puts out for the same samples, always in evaluation mode: it is never trained."""
+        if self._average is None:
+            return None
+        layers = [self._layer] if "cnd_average" in self.experiment.criteria else []
+        seen = look(self._average, self.dataset.x_train, self.samples, layers)
+        return View(self.experiment, self.dataset, self.samples, self._average, self._layer, seen)
+
+    def _test_accuracy(self, model: nn.Module) -> float:
         rows = torch.arange(len(self.dataset.y_test), device=self.dataset.y_test.device)
-        logits = evaluate(self.experiment, self.model, self.dataset.x_test, rows)
+        with autocast(self.experiment):
+            logits = evaluate(model, self.dataset.x_test, rows)
         self._check_finite(logits)
         return share(logits.argmax(dim=1) == self.dataset.y_test)
 

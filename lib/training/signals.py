@@ -7,7 +7,7 @@ it keeps. The measures themselves are plain functions in modules of their own.
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from lib.data.dataset import Dataset
 from lib.data.samples import Part, Samples
 from lib.graphs import activation_graphs
 from lib.parameters import Experiment
-from lib.predictions import AreaUnderMargin, ForgettingEvents, PredictionChanges
+from lib.predictions import AreaUnderMargin, ForgettingEvents, PredictionChanges, changes
 from lib.training.passes import Seen, evaluate
 
+Part_ = TypeVar("Part_")
 _LARGE_GRAPH = 3000  # nodes from which on the entropy of a graph is estimated
 
 
@@ -39,6 +40,7 @@ class View:
         model: the network, in evaluation mode.
         layer: whose pre-activations signals read; empty where none is recorded.
         seen: what the network put out, see `lib.training.passes`; None where no epoch has ended yet.
+        average: the same of the network with averaged weights; None where none is kept.
 
     Attributes:
         keep: gives what the signal that is being read keeps from record to record; the function that it takes makes it
@@ -55,9 +57,10 @@ class View:
         model: nn.Module,
         layer: str,
         seen: Seen | None,
+        average: "View | None" = None,
     ):
         self.experiment, self.dataset, self.samples, self.model = experiment, dataset, samples, model
-        self.layer, self._seen = layer, seen
+        self.layer, self._seen, self._average = layer, seen, average
 
     @property
     def seen(self) -> Seen:
@@ -67,9 +70,29 @@ class View:
         return self._seen
 
     @property
+    def average(self) -> "View":
+        """The network with averaged weights."""
+        return _there(self._average)
+
+    @property
     def part(self) -> Part:
         """The measured training samples."""
         return self.samples.measured
+
+    @property
+    def probe(self) -> Part:
+        """The known-polluted probe."""
+        return _there(self.samples.probe)
+
+    @property
+    def probe_logits(self) -> torch.Tensor:
+        """Logits on the known-polluted probe, shape (n, K)."""
+        return _there(self.seen.probe_logits)
+
+    @property
+    def validation(self) -> Part:
+        """The held-out samples."""
+        return _there(self.samples.validation)
 
     @cached_property
     def predicted(self) -> torch.Tensor:
@@ -94,6 +117,11 @@ class View:
         }
 
     @cached_property
+    def all(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and given labels of the measured samples."""
+        return self.dataset.x_train[self.part.rows], self.part.given
+
+    @cached_property
     def few(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and given labels of the few measured samples on which gradients and graphs are computed."""
         count = min(self.experiment.gradient_samples, len(self.part))
@@ -109,13 +137,18 @@ class View:
     @cached_property
     def predicted_held_out(self) -> torch.Tensor:
         """Classes of the held-out samples, shape (n,)."""
-        rows = self.samples.validation.rows
-        return evaluate(self.experiment, self.model, self.dataset.x_train, rows).argmax(dim=1)
+        return evaluate(self.model, self.dataset.x_train, self.validation.rows).argmax(dim=1)
 
     @property
     def loss(self) -> Callable:
         """The training loss."""
         return LOSSES[self.experiment.loss].work
+
+
+def _there(part: Part_ | None) -> Part_:
+    """What the catalogue's row says that the signal needs, and so has been made."""
+    assert part is not None
+    return part
 
 
 def share(hits: torch.Tensor) -> float:
@@ -142,22 +175,22 @@ def prediction_changes_long(view: View) -> float:
 
 def known_polluted_accuracy(view: View) -> float:
     """Accuracy on the wrong labels of the probe."""
-    return share(view.seen.probe_logits.argmax(dim=1) == view.samples.probe.given)
+    return share(view.probe_logits.argmax(dim=1) == view.probe.given)
 
 
 def known_polluted_log_likelihood(view: View) -> float:
     """Mean log-likelihood of the wrong labels of the probe, in nats."""
-    return -cross_entropy(view.seen.probe_logits, view.samples.probe.given).item()
+    return -cross_entropy(view.probe_logits, view.probe.given).item()
 
 
 def validation_accuracy_noisy(view: View) -> float:
     """Accuracy on the held-out samples against their labels as given."""
-    return share(view.predicted_held_out == view.samples.validation.given)
+    return share(view.predicted_held_out == view.validation.given)
 
 
 def validation_accuracy_clean(view: View) -> float:
     """Accuracy on the held-out samples against their true labels."""
-    return share(view.predicted_held_out == view.samples.validation.true)
+    return share(view.predicted_held_out == view.validation.true)
 
 
 def forgetting_events(view: View) -> float:
@@ -176,13 +209,13 @@ def firing_frequency(view: View) -> float:
 
 
 def loss_sensitivity(view: View) -> float:
-    """Loss sensitivity, the mean over the few samples, in nats a unit of input."""
-    return sensitivity.input_gradient_norms(view.model, *view.few, view.loss).mean().item()
+    """Loss sensitivity, the mean over the measured samples, in nats a unit of input."""
+    return sensitivity.input_gradient_norms(view.model, *view.all, view.loss).mean().item()
 
 
 def batch_loss_sensitivity(view: View) -> float:
-    """Loss sensitivity summed over batches of the few samples."""
-    return sensitivity.batch_loss_sensitivity(view.model, *view.few, view.loss, view.experiment.batch_size)
+    """Loss sensitivity summed over batches of the measured samples."""
+    return sensitivity.batch_loss_sensitivity(view.model, *view.all, view.loss, view.experiment.batch_size)
 
 
 def critical_sample_ratio(view: View) -> float:
@@ -213,3 +246,23 @@ def gradient_disparity(view: View) -> float:
 def evidence(view: View) -> float:
     """The evidence-based criterion on the few samples."""
     return gradients.evidence_criterion(view.model, *view.few, view.loss)
+
+
+def average_disagreement(view: View) -> float:
+    """Share of measured samples whose predicted class differs between the network and its average."""
+    return changes(view.average.predicted, view.predicted)
+
+
+def cnd_average(view: View) -> float:
+    """CND of the average of the weights, in bits."""
+    return cnd(view.average)
+
+
+def prediction_changes_average(view: View) -> float:
+    """Share of measured samples whose prediction by the average changed since the previous record."""
+    return view.keep(PredictionChanges).update(view.average.predicted)
+
+
+def known_polluted_log_likelihood_average(view: View) -> float:
+    """Mean log-likelihood that the average gives the wrong labels of the probe, in nats."""
+    return known_polluted_log_likelihood(view.average)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -56,7 +57,7 @@ def batches(
 
 
 def _optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Optimizer:
-    settings = {"lr": experiment.learning_rate, "weight_decay": experiment.weight_decay, "fused": True}
+    settings: dict[str, Any] = {"lr": experiment.learning_rate, "weight_decay": experiment.weight_decay, "fused": True}
     if experiment.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), momentum=experiment.momentum, **settings)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[experiment.optimizer]

@@ -109,7 +109,7 @@ def test_a_subset_carries_its_own_human_labels(cifar_folder):
 def test_cifar100n_fine_and_coarse(cifar_folder):
     labels = human_labels.read(cifar_folder / "CIFAR-100_human.pt")
     assert np.mean(labels["noisy_label"] != labels["clean_label"]) == pytest.approx(0.402, abs=5e-4)
-    superclass = np.array(vision._SUPERCLASS)
+    superclass = np.array(vision.SUPERCLASS)
     assert np.array_equal(superclass[labels["clean_label"]], labels["clean_coarse_label"])
     for dataset, true in (("cifar100", labels["clean_label"]), ("cifar100_coarse", labels["clean_coarse_label"])):
         (noise,) = [name for name, row in NOISES.items() if row.people_of == dataset]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -70,3 +72,30 @@ def test_the_seed_changes_the_noise(digits):
 def test_a_held_out_share_that_leaves_nothing(digits):
     with pytest.raises(ParameterError, match=r"validation_share=0\.9999: must leave samples on both sides"):
         draw(Experiment(validation_share=0.9999), digits)
+
+
+def test_the_measured_samples_are_the_first_ones_whatever_the_seed(digits):
+    drawn = [draw(Experiment(signal_samples=100, seed=seed), digits).measured.rows for seed in (0, 1)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], torch.arange(100))
+
+
+def test_where_samples_lie_by_class_those_measured_are_of_every_class(digits):
+    order = digits.y_train.sort(stable=True).indices
+    by_class = dataclasses.replace(digits, x_train=digits.x_train.take(order), y_train=digits.y_train[order])
+    drawn = [draw(Experiment(signal_samples=200, seed=seed), by_class).measured for seed in (0, 1)]
+    assert torch.equal(drawn[0].rows, drawn[1].rows)
+    assert drawn[0].true.unique().tolist() == list(range(10))
+
+
+def test_a_probe_of_clean_samples_carries_no_true_label(digits):
+    settings = {"noise_rate": 0.6, "probe_size": 200}
+    of_all, of_clean = (draw(Experiment(probe_of=which, **settings), digits) for which in ("all", "clean"))
+    assert of_clean.probe.corrupted.all()
+    wrong = dict(zip(of_clean.train.rows.tolist(), of_clean.train.corrupted.tolist(), strict=True))
+    assert not any(wrong[row] for row in of_clean.probe.rows.tolist())
+    # Of 60 % wrong labels, one in nine of the others is the true one: 6.7 % of a probe of all samples.
+    share = 1 - of_all.probe.corrupted.double().mean().item()
+    assert share == pytest.approx(0.6 / 9, abs=0.06)
+    with pytest.raises(ParameterError, match=r"probe_size=900: must be an integer in \[1, 503\]"):
+        draw(Experiment(probe_of="clean", noise_rate=0.6, probe_size=900), digits)

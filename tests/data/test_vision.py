@@ -71,8 +71,8 @@ def test_the_superclasses_of_cifar100(tmp_path, monkeypatch):
     dataset = load("cifar100_coarse", tmp_path)
     assert dataset.num_classes == 20
     assert len(dataset.classes) == 20
-    assert np.bincount(vision._SUPERCLASS).tolist() == [5] * 20
-    assert dataset.y_train.tolist() == [vision._SUPERCLASS[label] for label in told["y_train"]]
+    assert np.bincount(vision.SUPERCLASS).tolist() == [5] * 20
+    assert dataset.y_train.tolist() == [vision.SUPERCLASS[label] for label in told["y_train"]]
     assert [path.name for path in tmp_path.glob("*.npz")] == ["cifar100.npz"]
 
 

@@ -5,10 +5,12 @@ import pytest
 
 from lib.paper import printing, provenance
 from lib.paper.page import Page
+from lib.paper.printing import Estimate
 from lib.paper.provenance import Provenance
 from lib.parameters import ROOT
 
 SVG = '<?xml version="1.0"?>\n<svg height="9pt" width="{}" version="1.1"></svg>'
+TABLE = pd.DataFrame({"Noise": ["x"], "Criterion": [Estimate("0.5", best=True)]})
 
 
 @pytest.fixture
@@ -19,8 +21,7 @@ def page(tmp_path):
     made = {"a": Provenance("notebooks/n.ipynb", "0123456789abcdef", runs, "load & digits")}
     made |= {"b": Provenance("notebooks/m.ipynb", "unknown", other, "digits"), "t": made["a"], "unseen": made["a"]}
     provenance.write(made, "n", tmp_path)
-    table = pd.DataFrame({"Noise": ["x"], "Criterion": ["<strong>0.5</strong>"]})
-    printing.write("t", table, lambda form: table, "caption & more", made["t"], tmp_path)
+    printing.write("t", TABLE, "caption & more", made["t"], tmp_path, pd.DataFrame({"layer": ["None", "4"]}))
     return Page(tmp_path, Provenance("notebooks/report.ipynb", "fedcba9876543210", ("run-1",), "digits"))
 
 
@@ -35,7 +36,7 @@ def test_a_figure_is_numbered_and_tells_how_broad_it_is(page):
 
 
 def test_tables_are_counted_apart_and_words_are_escaped(page):
-    made = page.table("t").data
+    made = page.table("t", TABLE, "caption & more").data
     plain = page.words("w", pd.DataFrame({"a": ["<b>"], "c": [1]}), "c").data
     assert "<strong>Table 1.</strong>" in made
     assert "caption &amp; more" in made
@@ -45,7 +46,7 @@ def test_tables_are_counted_apart_and_words_are_escaped(page):
 
 
 def test_every_link_to_provenance_has_its_place(page, tmp_path):
-    shown = page.figure("a", "").data + page.figure("b", "").data + page.table("t").data
+    shown = page.figure("a", "").data + page.figure("b", "").data + page.table("t", TABLE, "").data
     told = page.provenance().data
     for name in ("a", "b", "t"):
         assert f'href="#made-{name}"' in shown
@@ -59,6 +60,10 @@ def test_every_link_to_provenance_has_its_place(page, tmp_path):
     assert "<code>run&lt;2</code>" in told
     link = os.path.relpath(ROOT / "notebooks" / "n.ipynb", tmp_path)
     assert f'<a href="{link}">notebooks/n.ipynb</a>, commit <code>0123456789ab</code>' in told
+
+
+def test_the_numbers_of_a_table_are_read_as_they_were_written(page):
+    assert page.data("t")["layer"].tolist() == ["None", "4"]
 
 
 def test_what_no_notebook_made_is_known(page):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lib.paper import printing
-from lib.paper.printing import Html, Latex
+from lib.paper.printing import Estimate
 from lib.paper.provenance import Provenance
 
 PROVENANCE = Provenance("notebooks/some.ipynb", "abc123", ("run-1", "run_2"), "load_digits & more")
@@ -14,46 +14,57 @@ CAPTION = "100 % of a_b & c, p < 0.05, τ – #1 $ ~ ^ {x} \\ ± ×"
 
 
 def table(rows):
-    def printed(form):
-        return pd.DataFrame(
-            {
-                form.text("Noise"): [form.text("pair 40%") if i % 3 == 0 else "" for i in range(rows)],
-                "Criterion": [form.text("KPA_log & <1>")] * rows,
-                form.text("Kendall τ"): [form.number("0.5", ("0.1", "0.9"), i == 0) for i in range(rows)],
-            }
-        )
-
-    return printed
+    return pd.DataFrame(
+        {
+            "Noise": ["pair 40%" if i % 3 == 0 else "" for i in range(rows)],
+            "Criterion": ["KPA_log & <1>"] * rows,
+            "Kendall τ": [Estimate("0.5", "0.1", "0.9", best=i == 0) for i in range(rows)],
+            "Gap": [Estimate("1.0", best=i == 0) for i in range(rows)],
+        }
+    )
 
 
 @pytest.fixture
 def written(tmp_path):
     data = pd.DataFrame({"value": [1 / 3, np.nan]})
-    return lambda rows: printing.write("some_table", data, table(rows), CAPTION, PROVENANCE, tmp_path / "figures")
+    folder = tmp_path / "figures"
+    return lambda rows, **more: printing.write(
+        "some_table", table(rows).assign(**more), CAPTION, PROVENANCE, folder, data
+    )
 
 
-def test_three_files_with_their_provenance(written):
-    csv, tex, html = written(3)
+def test_latex_with_its_provenance_and_numbers(written, tmp_path):
+    tex, csv = written(3)
     assert pd.read_csv(csv)["value"].tolist() == pytest.approx([1 / 3, np.nan], nan_ok=True, abs=1e-5)
     told = "Made by notebooks/some.ipynb at commit abc123 from 2 runs (run-1, run_2). load_digits & more."
-    assert tex.read_text().splitlines()[0] == f"% {told}"
-    assert 'content="Made by notebooks/some.ipynb at commit abc123' in html.read_text()
+    latex = tex.read_text()
+    assert latex.startswith(f"% {told}\n")
+    assert r"\caption{100 \% of a\_b \& c, p $<$ 0.05, $\tau$ -- \#1 \$" in latex
+    assert r"pair 40\% & KPA\_log \& $<$1$>$ & $\mathbf{0.5}_{0.1}^{0.9}$ & $\mathbf{1.0}$ \\" in latex
+    assert r"& \shortstack[r]{Kendall\\$\tau$} &" in latex
+    assert r"\label{tab:some_table}" in latex
 
 
-def test_the_page_stands_by_itself(written):
-    html = written(3)[2].read_text()
-    assert html.startswith("<!DOCTYPE html>")
-    assert "<style>" in html
-    assert "<strong>0.5</strong> <small>[0.1, 0.9]</small>" in html
-    assert "KPA_log &amp; &lt;1&gt;" in html
-    assert "src=" not in html
+def test_without_numbers_there_is_latex_alone(tmp_path):
+    paths = printing.write("glance", table(3), CAPTION, PROVENANCE, tmp_path)
+    assert [path.name for path in paths] == [path.name for path in tmp_path.iterdir()] == ["glance.tex"]
+
+
+def test_html_has_intervals_in_small_type_and_is_escaped():
+    html = printing.html(table(3), "own")
+    assert 'class="dataframe labels-2 own"' in html
+    assert "<td><strong>0.5</strong> <small>[0.1,&nbsp;0.9]</small></td>" in html
+    assert "<td><strong>1.0</strong></td>" in html
+    assert "<td>KPA_log &amp; &lt;1&gt;</td>" in html
+    assert 'class="dataframe labels-1"' in printing.html(table(3).drop(columns="Criterion"))
 
 
 @pytest.mark.parametrize("rows", [4, 60])
 def test_latex_compiles_as_it_is(written, tmp_path, rows):
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed (apt-get install texlive-latex-recommended)")
-    tex = written(rows)[1]
+    more = {f"Gap to oracle ({i} points)": [Estimate("-10.5", "-20.1", "30.9")] * rows for i in range(10)}
+    tex = written(rows, **more)[0]
     packages = r"\usepackage{booktabs,graphicx,longtable}"
     (tmp_path / "paper.tex").write_text(
         f"\\documentclass{{article}}{packages}\\begin{{document}}\\input{{{tex}}}\\end{{document}}"
@@ -67,8 +78,8 @@ def test_latex_compiles_as_it_is(written, tmp_path, rows):
 
 
 def test_a_long_table_breaks_across_pages(written):
-    assert r"\begin{longtable}" in written(60)[1].read_text()
-    short = written(4)[1].read_text()
+    assert r"\begin{longtable}" in written(60)[0].read_text()
+    short = written(4)[0].read_text()
     assert r"\begin{table}" in short
     assert r"\toprule" in short
     assert short.count(r"\midrule") == 2  # below the head, and between the noises
@@ -89,6 +100,10 @@ def test_plain_numbers(value, digits, expected):
     assert printing.plain(value, digits) == expected
 
 
-def test_a_number_without_interval():
-    assert Html.number("1.0", None, False) == "1.0"
-    assert Latex.number("1.0", None, True) == r"$\mathbf{1.0}$"
+def test_an_estimate_is_what_a_row_holds():
+    row = pd.Series(
+        {"gap_mean": 1.26, "gap_low": 0.5, "gap_high": np.nan, "spent": 3.0, "spent_low": 2, "spent_high": 4}
+    )
+    assert Estimate.of(row, "gap", 1, best=True) == ("1.3", "0.5", "", True)
+    assert Estimate.of(row, "spent", 0) == ("3", "2", "4", False)
+    assert Estimate.of(row * np.nan, "gap", 1) == "–"

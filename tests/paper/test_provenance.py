@@ -1,6 +1,7 @@
 import json
 
 import pandas as pd
+import pytest
 
 from lib.paper import provenance
 from lib.paper.provenance import Provenance
@@ -43,3 +44,18 @@ def test_a_folder_tells_where_all_of_it_is_from(tmp_path):
     assert provenance.read(tmp_path) == {"figure": one, "table": other}
     assert json.loads(path.read_text())["table"]["runs"] == []
     assert provenance.read(tmp_path / "nowhere") == {}
+
+
+def test_what_a_notebook_made_before_is_forgotten(tmp_path):
+    one, other = Provenance("n", "c", ("a",), "s"), Provenance("n", "d", (), "s")
+    provenance.write({"gone": one, "kept": one}, "n", tmp_path)
+    provenance.write({"kept": other}, "n", tmp_path)
+    assert provenance.read(tmp_path) == {"kept": other}
+    assert [path.name for path in tmp_path.iterdir()] == ["provenance_n.json"]
+
+
+def test_two_notebooks_cannot_have_made_the_same(tmp_path):
+    provenance.write({"figure": Provenance("notebooks/n.ipynb", "c", (), "s")}, "n", tmp_path)
+    provenance.write({"figure": Provenance("notebooks/m.ipynb", "c", (), "s")}, "m", tmp_path)
+    with pytest.raises(ValueError, match=r"provenance_n\.json: 'figure' is from notebooks/m\.ipynb too"):
+        provenance.read(tmp_path)

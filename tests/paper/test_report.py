@@ -34,8 +34,8 @@ class Page(HTMLParser):
 def built(study_folder, tmp_path_factory):
     folder, working_folder = tmp_path_factory.mktemp("figures"), Path.cwd()
     gone = Provenance("notebooks/summary_figures.ipynb", "0123456789abcdef", ("run-1",), "digits")
-    provenance.write({"heat_maps_gone": gone}, "summary_figures_1_of_2", folder)
-    (folder / "heat_maps_gone.png").write_text("")
+    provenance.write({"high_rates_gone": gone}, "summary_figures", folder)
+    (folder / "high_rates_gone.pdf").write_text("")
     page = report.build(str(study_folder), str(folder), idea_epochs=6)
     assert Path.cwd() == working_folder
     return page
@@ -88,17 +88,20 @@ def test_tables_and_figures_are_left_beside_it(built):
     names = {path.name for path in built.parent.iterdir()}
     figures = ("memorization_digits", "signals_digits_1", "gap_by_rate_digits", "high_rates_digits", "heat_maps_digits")
     for stem in (*figures, "layers_digits", "critical_difference", "idea", "densities"):
-        assert {f"{stem}.svg", f"{stem}.png", f"{stem}.pdf"} <= names
-    for stem in ("criteria_digits", "gaps_digits", "ablation_digits", "baselines_digits", "overall"):
-        assert {f"{stem}.csv", f"{stem}.tex", f"{stem}.html"} <= names
+        assert {f"{stem}.svg", f"{stem}.pdf"} <= names
+    for stem in ("criteria_digits", "ablation_digits", "baselines_digits", "overall"):
+        assert {f"{stem}.csv", f"{stem}.tex"} <= names
     made = provenance.read(built.parent)
-    assert {Path(name).stem for name in names if name.endswith((".svg", ".csv"))} == set(made)
+    assert {Path(name).stem for name in names if name.endswith((".svg", ".tex"))} == set(made)
+    notebooks = {"idea", "summary_choices", "summary_figures", "summary_tables"}
+    assert {name for name in names if name.endswith(".json")} == {f"provenance_{name}.json" for name in notebooks}
+    assert {path.suffix for path in built.parent.iterdir()} == {".svg", ".pdf", ".csv", ".tex", ".json", ".html"}
 
 
 def test_figures_of_other_runs_are_neither_shown_nor_lost(built):
-    assert (built.parent / "heat_maps_gone.png").exists()
-    assert "heat_maps_gone" not in provenance.read(built.parent)
-    assert "heat_maps_gone" not in built.read_text()
+    assert (built.parent / "high_rates_gone.pdf").exists()
+    assert "high_rates_gone" not in provenance.read(built.parent)
+    assert "high_rates_gone" not in built.read_text()
 
 
 def test_a_broken_run_is_named_in_the_report(runs_folder, tmp_path):
@@ -123,6 +126,22 @@ def test_the_report_lies_beside_its_runs_and_the_paper_is_made_of_logs(monkeypat
     for command in (["report"], ["report", "--runs", "there"], ["report", "--figures", "here"], ["paper"]):
         assert main(command) == 0
     assert asked == [("runs", "runs/figures"), ("there", "there/figures"), ("runs", "here"), ("logs", "figures")]
+
+
+def test_where_a_notebook_fails_nothing_is_removed(tmp_path, monkeypatch):
+    old = Provenance("notebooks/n.ipynb", "c", (), "s")
+    before = provenance.write({"old": old}, "summary_figures", tmp_path / "figures")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "args.json").touch()
+
+    def executed(notebook, parameters):
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(report, "unfinished", lambda folder: None)
+    monkeypatch.setattr(report, "executed", executed)
+    with pytest.raises(RuntimeError, match=r"\w+\.ipynb failed: enough"):
+        report.build(str(tmp_path), str(tmp_path / "figures"))
+    assert before.exists()
 
 
 def test_without_runs_it_says_what_to_run_first(tmp_path, capsys):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from lib.paper import tables
-from lib.paper.printing import Html, Latex
+from lib.paper.printing import Estimate
 from lib.study import baselines, statistics
 from lib.study.statistics import Friedman
 
@@ -28,26 +28,22 @@ def summary():
 def test_criteria_are_printed_with_intervals_and_counts(summary):
     cnd, changes, probe, oracle = tables.criteria(summary).to_dict("records")
     assert (cnd["Noise"], cnd["Criterion"]) == ("pair 40%", "CND")
-    assert cnd["Gap to oracle (points)"].startswith("4.0 <small>[")
-    assert cnd["Epochs after oracle"].startswith("0.0 ")  # no minus zero
+    mean, low, high, best = cnd["Gap to oracle (points)"]
+    assert (mean, best) == ("4.0", False)
+    assert float(low) < 4 < float(high)
+    assert cnd["Epochs after oracle"].mean == "0.0"  # no minus zero
     assert cnd["Kendall τ"] == "–"
     assert (changes["Noise"], changes["Criterion"]) == ("", "PC")
-    assert changes["Gap to oracle (points)"] == "<strong>1.0</strong> <small>[1.0, 1.0]</small>"
+    assert changes["Gap to oracle (points)"] == Estimate("1.0", "1.0", "1.0", best=True)
+    assert not changes["Test accuracy (%)"].best
     assert (probe["Runs"], cnd["Runs"]) == ("3 of 5", "5")
     assert (oracle["Rank"], oracle["Holm p"]) == ("", "")
-
-
-def test_in_latex_intervals_stand_below_and_above(summary):
-    cnd, changes, *_ = tables.criteria(summary, Latex).to_dict("records")
-    assert cnd["Noise"] == r"pair 40\%"
-    assert cnd["Gap to oracle (points)"].startswith("$4.0_{")
-    assert changes["Gap to oracle (points)"] == r"$\mathbf{1.0}_{1.0}^{1.0}$"
 
 
 def test_gaps_at_a_glance(summary):
     (row,) = tables.gaps(summary).to_dict("records")
     assert list(row) == ["Noise", "CND", "PC", "KPA", "Friedman p"]
-    assert row["PC"].startswith("<strong>")
+    assert row["PC"].best
     assert float(row["Friedman p"]) == pytest.approx(6 / 6**3, abs=1e-3)  # three blocks, all ranked alike
 
 
@@ -77,12 +73,12 @@ def test_overall_joins_studies_with_ranks(summary):
     assert table.loc["prediction_changes", "settings won"] == 2
     assert "oracle" not in table.index
     printed = tables.overall_printed(table.reset_index(), across)
-    assert printed["Holm p"].tolist() == ["&lt;0.001", "", ""]
-    assert printed["Average rank"].tolist() == ["2.00", "<strong>1.00</strong>", ""]
+    assert printed["Holm p"].tolist() == ["<0.001", "", ""]
+    assert printed["Average rank"].tolist() == ["2.00", Estimate("1.00", best=True), ""]
     caption = tables.overall_caption(summaries, across)
     assert "All studies, 10 runs, 5 seeds in a setting" in caption
-    assert printed["Interquartile mean (points)"].tolist() == ["3.5 <small>[3.0, 4.2]</small>", "–", "–"]
-    assert printed["P (better than PC)"][0] == "0.25 <small>[0.00, 0.50]</small>"
+    assert printed["Interquartile mean (points)"].tolist() == [Estimate("3.5", "3.0", "4.2"), "–", "–"]
+    assert printed["P (better than PC)"][0] == Estimate("0.25", "0.00", "0.50")
     assert "over 4 datasets" in caption
     assert "Note: a note." in caption
 
@@ -92,8 +88,8 @@ def test_ablation_names_each_choice_once():
     row |= {"difference": -1.0, "difference_low": np.nan, "difference_high": np.nan}
     printed = tables.ablation(pd.DataFrame([row, row | {"value": "3 records"}]))
     assert printed["Choice"].tolist() == ["window", ""]
-    assert printed["Gap to oracle (points)"][0] == "4.0 <small>[3.0, 5.0]</small>"
-    assert printed["Difference to the study (points)"][0] == "-1.0"
+    assert printed["Gap to oracle (points)"][0] == Estimate("4.0", "3.0", "5.0")
+    assert printed["Difference to the study (points)"][0] == Estimate("-1.0")
 
 
 def test_baselines_have_a_column_a_noise():
@@ -104,10 +100,6 @@ def test_baselines_have_a_column_a_noise():
     ]
     printed = tables.baselines(pd.DataFrame(rows))
     assert printed["Stopped by"].tolist() == ["10% held out, noisy labels", "Oracle, 10% held out"]
-    assert printed["symmetric 20%"].tolist() == ["90.0 <small>[89.0, 91.0]</small>", ""]
+    assert printed["symmetric 20%"].tolist() == [Estimate("90.0", "89.0", "91.0"), ""]
     assert baselines.name_of("cnd", 0) == "CND"
     assert "3 seeds" in tables.baselines_caption(pd.DataFrame(rows), "Digits")
-
-
-def test_html_is_escaped():
-    assert Html.text("a < b & c") == "a &lt; b &amp; c"

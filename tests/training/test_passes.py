@@ -16,7 +16,14 @@ from lib.training import run
 from lib.training.passes import TrainingPasses
 from lib.training.steps import Step, batches
 
-SETTINGS = {"epochs": 3, "window": 1, "records_per_epoch": 2, "signal_samples": 900, "dropout": 0.2}
+SETTINGS = {
+    "epochs": 3,
+    "window": 1,
+    "records_per_epoch": 2,
+    "signal_samples": 900,
+    "dropout": 0.2,
+    "signal_passes": "training",
+}
 
 
 def by_hand(experiment):
@@ -79,7 +86,7 @@ def test_what_is_measured_otherwise_is_there_from_the_first_record(tmp_path):
 
 
 def test_where_signals_are_read_changes_nothing_of_training(tmp_path, finished):
-    other = run(Experiment(runs_folder=str(tmp_path), signal_passes="evaluation", **SETTINGS))
+    other = run(Experiment(runs_folder=str(tmp_path), **SETTINGS | {"signal_passes": "evaluation"}))
     assert other.performances["test_accuracy"].equals(finished.performances["test_accuracy"])
     assert not other.performances["cnd"].equals(finished.performances["cnd"])
 

@@ -33,9 +33,21 @@ SETTINGS = {
     "criteria": [*Experiment().criteria, *LOOKING_BACK],
 }
 VARIANTS = {
-    "sgd": {"momentum": 0.9, "schedule": "multi_step", "milestones": [2, 4], "learning_rate": 0.02},
-    "adam": {"optimizer": "adam", "learning_rate": 1e-3, "schedule": "cosine", "signal_passes": "evaluation"},
-    "images": {"network": "small_cnn", "augmentation": "crop_flip", "train_samples": 300, "batch_size": 32},
+    "sgd": {
+        "momentum": 0.9,
+        "schedule": "multi_step",
+        "milestones": [2, 4],
+        "learning_rate": 0.02,
+        "signal_passes": "training",
+    },
+    "adam": {"optimizer": "adam", "learning_rate": 1e-3, "schedule": "cosine"},
+    "images": {
+        "network": "small_cnn",
+        "augmentation": "crop_flip",
+        "train_samples": 300,
+        "batch_size": 32,
+        "average_epochs": 0.0,
+    },
 }
 
 

@@ -75,8 +75,8 @@ def test_columns_are_what_the_functions_give(recorded):
     expected = {
         "cnd": aggregate(neuron_divergence(z, labels, 10, predicted=predicted), 0.9),
         "firing_frequency": firing_frequency(z).samples.mean().item(),
-        "loss_sensitivity": input_gradient_norms(network, few, few_labels).mean().item(),
-        "batch_loss_sensitivity": batch_loss_sensitivity(network, few, few_labels, batch_size=64),
+        "loss_sensitivity": input_gradient_norms(network, x, labels).mean().item(),
+        "batch_loss_sensitivity": batch_loss_sensitivity(network, x, labels, batch_size=64),
         "critical_sample_ratio": critical_sample_ratio(network, few, 0.1, seed=0),
         "von_neumann_entropy": np.mean([von_neumann_entropy(matrix) for matrix in matrices]),
         "edge_entropy": np.mean([shannon_entropy(matrix) for matrix in matrices]),

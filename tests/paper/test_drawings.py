@@ -1,18 +1,22 @@
+"""What the summary notebooks draw."""
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 
 from lib.criteria import stops
-from lib.paper import diagrams, figures
+from lib.paper import figures
 from lib.runs import table as runs
 from lib.study import ablation, statistics
 from lib.study.statistics import Friedman
 from lib.study.studies import studies
+from tests.cells import defined
 from tests.looks import texts_overlap
 
 mpl.use("agg")
+idea, summary_choices = defined("idea"), defined("summary_choices")
+summary_figures, summary_tables = defined("summary_figures"), defined("summary_tables")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def study(study_folder):
 def test_ranks_are_drawn_where_they_are_and_bars_join_what_does_not_differ():
     ranks = {"cnd": 1.0, "prediction_changes": 1.8, "known_polluted_accuracy": 3.9, "forgetting_events": 3.3}
     across = Friedman(9.0, 0.01, 30, ranks)
-    figure = diagrams.critical_difference(across)
+    figure = summary_tables.critical_difference(across)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert {"CND  1.00", "PC  1.80", "KPA  3.90", "Forgetting  3.30"} <= set(texts)
     assert f"critical difference {across.critical_difference:.2f}" in texts
@@ -36,14 +40,14 @@ def test_ranks_are_drawn_where_they_are_and_bars_join_what_does_not_differ():
 
 
 def test_without_a_test_there_are_ranks_and_no_bars():
-    figure = diagrams.critical_difference(Friedman(np.nan, np.nan, 1, {"cnd": 1.0, "prediction_changes": 2.0}))
+    figure = summary_tables.critical_difference(Friedman(np.nan, np.nan, 1, {"cnd": 1.0, "prediction_changes": 2.0}))
     assert not any(line.get_linewidth() == 3 for line in figure.axes[0].lines)
     plt.close(figure)
 
 
 def test_heat_maps_share_a_scale_and_show_numbers(study, study_folder):
     maps = ablation.heat_maps(ablation.Divergences(study.runs, study_folder))
-    figure = diagrams.heat_maps(maps)
+    figure = summary_choices.heat_maps(maps)
     meshes = [axis.collections[0] for axis in figure.axes[:3]]
     assert len({mesh.get_clim() for mesh in meshes}) == 1
     shown = figure.axes[1].texts[0].get_text()
@@ -54,7 +58,7 @@ def test_heat_maps_share_a_scale_and_show_numbers(study, study_folder):
 
 def test_layers_have_a_line_each(study, study_folder):
     stored = ablation.Divergences(study.runs, study_folder)
-    figure = diagrams.layers(ablation.layer_signals(stored), study.runs)
+    figure = summary_choices.layers(ablation.layer_signals(stored), study.runs)
     entries = [text.get_text() for text in figure.legends[0].get_texts()]
     assert entries == [*(f"Layer {name}" for name in stored.layers), "Test accuracy (0 to 1)"]
     assert texts_overlap(figure) == []
@@ -62,10 +66,8 @@ def test_layers_have_a_line_each(study, study_folder):
 
 
 def test_high_rates_are_drawn_for_symmetric_noise(study):
-    assert diagrams.has_rates(study.runs)
-    assert not diagrams.has_rates(study.runs[study.runs["noise_rate"] == 0.2])
     summary = statistics.summary(stops(study.runs), statistics.correlations(study.runs))
-    figure = diagrams.high_rates(study.runs, summary)
+    figure = summary_figures.high_rates(study.runs, summary)
     oracle = summary.query("criterion == 'oracle'")["test_accuracy_mean"].to_numpy()
     assert figure.axes[0].lines[0].get_ydata() == pytest.approx(oracle)
     changes = summary.query("criterion == 'prediction_changes'")["kendall_mean"].to_numpy()
@@ -75,12 +77,32 @@ def test_high_rates_are_drawn_for_symmetric_noise(study):
     plt.close(figure)
 
 
-def test_the_shape_of_cnd_by_hand():
-    records = pd.DataFrame(
-        {"noise": "symmetric", "noise_rate": 0.4, "seed": 0, "window": 2, "cnd": [np.nan, 1, 3, 3, 1]}
-    )
-    (row,) = diagrams.cnd_shape(records).to_dict("records")
-    assert (row["peak"], row["fall"], row["at_once"], row["to_the_end"]) == (3, 1, 0, 0)
-    assert diagrams.cnd_shape(records.drop(columns="cnd")).empty
-    assert diagrams.cnd_shape(records.assign(cnd=np.nan)).empty
-    assert row["jitter"] == pytest.approx(np.std([2, 0, -2], ddof=1) / np.sqrt(2))
+def test_gaps_show_means_and_intervals(runs_folder):
+    figures.style()
+    table = runs.load(runs_folder)
+    summary = statistics.summary(stops(table), statistics.correlations(table))
+    figure = summary_figures.gaps(summary)
+    assert [axis.get_title() for axis in figure.axes] == ["clean labels", "symmetric"]
+    cnd = summary.query("criterion == 'cnd' and noise == 'symmetric'").iloc[0]
+    line, _, (bars,) = next(one.lines for one in figure.axes[1].containers if one.get_label() == "CND")
+    assert line.get_ydata() == pytest.approx([cnd["gap_mean"]])
+    assert bars.get_segments()[0][:, 1] == pytest.approx([cnd["gap_low"], cnd["gap_high"]])
+    plt.close(figure)
+
+
+def test_densities_have_a_ridge_a_class_and_survive_a_class_of_one_sample():
+    figure, axis = plt.subplots()
+    rng = np.random.default_rng(0)
+    labels = np.r_[np.zeros(50, int), np.ones(50, int), 2]
+    idea.densities(axis, "title", rng.normal(size=101), labels)
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["0", "1"]
+    plt.close(figure)
+
+
+def test_signal_against_accuracy_marks_the_stop():
+    figure, axis = plt.subplots()
+    signal, accuracy = np.array([1.0, 2, 3, 2, 1]), [0.1, 0.5, 0.7, 0.6, 0.5]
+    idea.signal_against_accuracy(axis, idea.smooth(signal, 2), accuracy, 3)
+    assert "0.700" in axis.get_title()
+    assert axis.lines[-1].get_xdata()[0] == 3
+    plt.close(figure)

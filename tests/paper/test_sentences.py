@@ -1,12 +1,16 @@
+"""What notebooks/report.ipynb says about numbers."""
+
 import dataclasses
 
 import numpy as np
 import pytest
 
-from lib.paper import wording
 from lib.study import baselines
 from lib.study.results import Result, results
 from lib.study.statistics import Friedman
+from tests.cells import defined
+
+report = defined("report")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def changed(found, **columns):
 
 
 def test_numbers_in_the_abstract_are_those_of_the_results(found):
-    text = wording.abstract(found, found.across())
+    text = report.abstract(found, found.across())
     assert "on Digits, 4 runs in 2 settings of label noise (and 3 runs for ablations and baselines)" in text
     end = found.studies[0].summary.query("criterion == 'end'")["gap_mean"].mean()
     assert f"Training to the end costs up to {end:.1f} points" in text
@@ -55,66 +59,66 @@ def test_numbers_in_the_abstract_are_those_of_the_results(found):
     ],
 )
 def test_ranks_are_told_as_far_as_they_go(across, said):
-    assert said in wording.ranking(across)
+    assert said in report.ranking(across)
 
 
 def test_findings_name_winners_and_failures(found, result):
-    few = wording.findings(changed(found, friedman_p=np.nan, note="no test of a single block").studies[0])
+    few = report.findings(changed(found, friedman_p=np.nan, note="no test of a single block").studies[0])
     assert "No difference can be tested (no test of a single block)." in few
     won = changed(found, friedman_p=0.01, winner=result.summary["criterion"] == "prediction_changes").studies[0]
     assert (
         "Criteria differ in 2 of 2 tested settings (Friedman, p < 0.05); best ranked there: PC (2)."
-        in wording.findings(won)
+        in report.findings(won)
     )
     failed = changed(found, failed=(result.summary["criterion"] == "cnd").astype(int)).studies[0]
-    assert "No record could be chosen by CND in symmetric 20% (1 of 3 runs)" in wording.findings(failed)
+    assert "No record could be chosen by CND in symmetric 20% (1 of 3 runs)" in report.findings(failed)
 
 
 def test_what_is_missing_is_said_of_each_study(found, runs_folder):
-    told = " ".join(wording.not_asked(found))
+    told = " ".join(report.not_asked(found))
     assert "No run has pair, instance and human noise." in told
     assert "Digits: no symmetric noise above 40%." in told
-    other = " ".join(wording.not_asked(results(runs_folder)))
+    other = " ".join(report.not_asked(results(runs_folder)))
     assert "no baseline on held-out data and no other estimator, filter, weights or bins." in other
 
 
 def test_departures_from_the_published_settings_are_named(found, result):
-    assert "none are published for, or others are used on, Digits (1, 2, 0.9)." in wording.departures(found)
+    assert "none are published for, or others are used on, Digits (1, 2, 0.9)." in report.departures(found)
     news = result.study.runs.assign(dataset="news", patience=100, window=4, cnd_quantile=0.1)
     study = dataclasses.replace(result.study, name="news", runs=news)
-    text = wording.departures(dataclasses.replace(found, studies=[dataclasses.replace(result, study=study)]))
+    text = report.departures(dataclasses.replace(found, studies=[dataclasses.replace(result, study=study)]))
     assert text.endswith("they are those published for NEWS (100, 4, 0.1).")
 
 
 def test_a_criterion_that_failed_everywhere_has_no_part_in_the_numbers(found, result):
     failed = result.summary["gap_mean"].where(result.summary["criterion"] != "cnd")
     some = changed(found, gap_mean=failed)
-    assert "nan" not in wording.findings(some.studies[0]) + wording.cost(some)
+    assert "nan" not in report.findings(some.studies[0]) + report.cost(some)
 
 
 def test_reduced_and_re_encoded_data_are_named(found, result):
-    assert wording.data_limits(found) == []
+    assert report.data_limits(found) == []
     runs = result.study.runs.assign(source="CIFAR-10, images re-encoded: not the official pixels")
     study = dataclasses.replace(result.study, runs=runs)
     reduced = dataclasses.replace(found, studies=[dataclasses.replace(result, study=study)])
-    assert wording.data_limits(reduced) == ["**Digits**: CIFAR-10, images re-encoded: not the official pixels."]
+    assert report.data_limits(reduced) == ["**Digits**: CIFAR-10, images re-encoded: not the official pixels."]
 
 
 def test_high_rates_are_told_by_their_numbers(result):
     cnd = result.summary.query("criterion == 'cnd'")
-    text = wording.high_rates(result, 10)
+    text = report.high_rates(result, 10)
     assert f"{cnd['gap_mean'].iloc[0]:.1f} at 20%, {cnd['gap_mean'].iloc[1]:.1f} at 40%" in text
     assert "nothing can be learned" not in text
     one = with_summary(result, result.summary[result.summary["noise_rate"] == 0.2])
-    assert wording.high_rates(one, 10) == ""
+    assert report.high_rates(one, 10) == ""
     high = with_summary(result, result.summary.assign(noise_rate=result.summary["noise_rate"] + 0.5))
-    assert "At 90% of 10 classes" in wording.high_rates(high, 10)
-    assert "nothing can be learned" not in wording.high_rates(high, 100)
+    assert "At 90% of 10 classes" in report.high_rates(high, 10)
+    assert "nothing can be learned" not in report.high_rates(high, 100)
 
 
 def test_held_out_data_are_told_by_their_numbers(result):
     compared = baselines.table(result.study)
-    text = wording.held_out(compared)
+    text = report.told_of_held_out(compared)
     means = compared.set_index(["held_out", "criterion"])["test_accuracy_mean"]
     assert text.startswith("Test accuracy, averaged over 1 setting, ends with 10 % held out at ")
     assert f"{means[0.1, 'validation_accuracy_noisy']:.1f} % with noisy labels" in text
@@ -123,10 +127,10 @@ def test_held_out_data_are_told_by_their_numbers(result):
 
 
 def test_lists_and_counts():
-    assert [wording.listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+    assert [report.listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
         "",
         "a",
         "a and b",
         "a, b and c",
     ]
-    assert (wording.number(1, "run"), wording.number(1200, "run")) == ("1 run", "1,200 runs")
+    assert (report.counted(1, "run"), report.counted(1200, "run")) == ("1 run", "1,200 runs")

@@ -1,0 +1,69 @@
+"""The exponential moving average of a network's weights, kept beside it while it trains.
+
+Averages of weights generalise better than the last weights (Polyak and Juditsky, 1992; Izmailov et al., UAI 2018), and
+memorize later: a wrong label moves the weights one way in this epoch and another way in the next.
+"""
+
+import math
+from copy import deepcopy
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from .checks import ParameterError
+
+
+class WeightAverage:
+    """The average of the weights over the last steps; call `update` after each step of the optimizer.
+
+    After step t every weight and floating-point buffer a becomes d a + (1 - d) w, where
+
+        d = min(exp(-1 / steps), (1 + t) / (10 + t)),
+
+    so that it follows fast at first; integer buffers are copied.
+
+    Args:
+        model: any network; it is not changed.
+        steps: that the average reaches back, above 0: after so many a weight's part has fallen to 1/e.
+
+    Attributes:
+        model: the network with averaged weights, in evaluation mode.
+        updates: steps taken, t.
+
+    Raises ParameterError.
+    """
+
+    def __init__(self, model: nn.Module, steps: float):
+        if not 0 < steps < math.inf:
+            raise ParameterError(f"steps={steps}: must be a finite number above 0")
+        self.model = deepcopy(model).eval().requires_grad_(False)
+        self.updates = 0
+        self._source, self._decay = model, math.exp(-1 / steps)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights as they are now."""
+        self.updates += 1
+        average = get_ema_multi_avg_fn(min(self._decay, (1 + self.updates) / (10 + self.updates)))
+        pairs = list(zip(_tensors(self.model), _tensors(self._source), strict=True))
+        for mine, theirs in pairs:
+            if not mine.is_floating_point():
+                mine.copy_(theirs)
+        averaged, current = zip(*((mine, theirs) for mine, theirs in pairs if mine.is_floating_point()), strict=True)
+        average(averaged, current, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average, and the steps that it has seen, for a checkpoint."""
+        return {"updates": self.updates, "model": self.model.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.updates = state["updates"]
+        self.model.load_state_dict(state["model"])
+
+
+def _tensors(model: nn.Module) -> chain[torch.Tensor]:
+    return chain(model.parameters(), model.buffers())
