@@ -112,9 +112,8 @@ def _noisy(experiment: Experiment, dataset: Dataset) -> noise.Noisy:
         rows = None if dataset.train_rows is None else dataset.train_rows.numpy()
         folder = ROOT / experiment.data_folder
         return noise.compare(row(experiment.dataset, experiment.noise, folder, true.cpu().numpy(), rows), true)
-    return noise.corrupt(
-        experiment.noise, true, experiment.noise_rate, dataset.num_classes, experiment.seed, dataset.x_train
-    )
+    given = {"labels": true, "rate": experiment.noise_rate, "num_classes": dataset.num_classes, "seed": experiment.seed}
+    return row(**given, inputs=dataset.x_train) if row.of_inputs else row(**given)
 
 
 def _fixed_order(part: Part) -> torch.Tensor:
