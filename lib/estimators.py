@@ -1,9 +1,9 @@
-"""Estimators of the class-conditional neuron divergence: histogram, Gaussian, kernel density, neighbours.
+"""The divergence by each estimator of the class densities: histogram, Gaussian, kernel density, neighbours.
 
-Each takes pre-activations z, shape (n, neurons) and floating point, classes y in [0, num_classes), int64 of shape (n,),
-and the weight of each class, float64 of shape (K,) and 0 for a class without samples. It gives bits, float64, shape
-(neurons,). `histogram` counts; the others build arrays of classes x neurons x places, and are given a few neurons at a
-time.
+`gaussian`, `kernel` and `neighbours` take pre-activations z, floating point of shape (n, neurons), classes y, int64 in
+[0, num_classes) of shape (n,), and the weight of each class, float64 of shape (K,) and 0 for a class without samples.
+They build arrays of classes x neurons x places, and so are given a few neurons at a time. All give bits, float64 of
+shape (neurons,).
 """
 
 import math
@@ -64,7 +64,7 @@ def gaussian(z: torch.Tensor, y: torch.Tensor, num_classes: int, share: torch.Te
         log_density = -((x - mean) / deviation).square() / 2 - deviation.log()
         mixture = torch.logsumexp(log_density + share[present].log()[:, None, None], dim=0)
         bits += weight * ((log_density[own] - mixture) @ mass) / math.log(2)
-    return bits.clamp(min=0)
+    return torch.where(whole[:, 0] == 0, 0.0, bits).clamp(min=0)
 
 
 def kernel(z: torch.Tensor, y: torch.Tensor, num_classes: int, share: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Counting how many samples of each class fall into each bin of each neuron.
 
 The part of CND that must be fast: one pass over the values, class after class, with counters that stay in the cache; on
-CPUs compiled by numba, on other devices as one `bincount`.
+CPUs compiled by numba, on other devices by `bincount`.
 """
 
 from concurrent.futures import ThreadPoolExecutor
