@@ -7,6 +7,7 @@
 | `divergence.npy` | CND of every neuron, float32, shape (records, neurons); NaN where not yet recorded |
 | `run.log` | what happened when, seconds an epoch |
 | `weights.pt` | final weights; written last, so its presence marks the end; an imported run has none |
+| `weights_average.pt` | the average of the weights at the end, where one is kept |
 | `checkpoint.pt`, `checkpoint.previous.pt` | of an unfinished run, what it goes on from |
 | `run.lock` | who is writing |
 | `failure.txt` | why the last try failed, in one line |
@@ -28,7 +29,7 @@ from lib.checks import DataError, ParameterError
 from lib.parameters import Experiment
 
 ARGS, PERFORMANCES, DIVERGENCE = "args.json", "performances.csv", "divergence.npy"
-LOG, WEIGHTS = "run.log", "weights.pt"
+LOG, WEIGHTS, WEIGHTS_AVERAGE = "run.log", "weights.pt", "weights_average.pt"
 LOCK, FAILURE = "run.lock", "failure.txt"
 IMPORTED = "imported_from"
 """Key of the environment in `args.json` that only an imported run has, see `lib.legacy`."""
@@ -99,11 +100,11 @@ class Run:
         constant = pd.DataFrame(_constant(self.folder.name, description(self.folder)), index=performances.index)
         return pd.concat([constant, performances], axis=1)
 
-    def weights(self) -> dict:
-        """Final weights, a tensor by name, for `load_state_dict`."""
+    def weights(self, average: bool = False) -> dict:
+        """Final weights, or their average, a tensor by name, for `load_state_dict`."""
         import torch  # here, because those who read tables and draw figures need not wait for it
 
-        return torch.load(self.folder / WEIGHTS, weights_only=True)
+        return torch.load(self.folder / (WEIGHTS_AVERAGE if average else WEIGHTS), weights_only=True)
 
 
 def description(folder: Path) -> dict[str, Any]:
