@@ -110,8 +110,8 @@ def _noisy(experiment: Experiment, dataset: Dataset) -> torch.Tensor:
         folder = ROOT / experiment.data_folder
         human = row(experiment.dataset, experiment.noise, folder, true.cpu().numpy(), rows)
         return torch.from_numpy(human).to(true)
-    rate, seed = experiment.noise_rate, experiment.seed
-    noisy = noise.corrupt(experiment.noise, true, rate, dataset.num_classes, seed, dataset.x_train)
+    given = {"labels": true, "rate": experiment.noise_rate, "num_classes": dataset.num_classes, "seed": experiment.seed}
+    noisy = row(**given, inputs=dataset.x_train) if row.of_inputs else row(**given)
     return torch.as_tensor(noisy.labels)
 
 
