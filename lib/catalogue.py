@@ -137,12 +137,12 @@ class Criterion(Row):
     needs: tuple[str, ...] = ()
 
 
-_CIFAR = Stopping(10, 5, 0.9)
+OF_CIFAR = Stopping(10, 5, 0.9)
 DATASETS = Catalogue(
     Dataset("digits", "Digits", "data.loading:digits"),
     Dataset("news", "NEWS", "data.loading:newsgroups", Stopping(100, 4, 0.1), of_images=False),
-    Dataset("cifar10", "CIFAR-10", "data.loading:images", _CIFAR),
-    Dataset("cifar100", "CIFAR-100", "data.loading:images", _CIFAR),
+    Dataset("cifar10", "CIFAR-10", "data.loading:images", OF_CIFAR),
+    Dataset("cifar100", "CIFAR-100", "data.loading:images", OF_CIFAR),
     Dataset("cifar100_coarse", "CIFAR-100 coarse", "data.loading:images"),
     Dataset("mnist", "MNIST", "data.loading:images"),
     Dataset("fashion_mnist", "Fashion-MNIST", "data.loading:images"),

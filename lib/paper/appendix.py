@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -84,11 +85,11 @@ def missing(there: Iterable[str], plan: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _description(folder: Path | str, run: str) -> dict:
+def _description(folder: Path | str, run: str) -> dict[str, Any]:
     return json.loads((ROOT / folder / run / ARGS).read_text())
 
 
-def _ordered(values: list) -> list:
+def _ordered(values: list[Any]) -> list[Any]:
     return sorted(values) if all(isinstance(value, int | float) for value in values) else values
 
 

@@ -99,7 +99,7 @@ class Run:
         constant = pd.DataFrame(_constant(self.folder.name, description(self.folder)), index=performances.index)
         return pd.concat([constant, performances], axis=1)
 
-    def weights(self) -> dict:
+    def weights(self) -> dict[str, Any]:
         """Final weights, a tensor by name, for `load_state_dict`."""
         import torch  # here, because those who read tables and draw figures need not wait for it
 
