@@ -134,6 +134,7 @@ def test_a_cut_image_is_named(layout):
         load(layout.parent)
 
 
+@pytest.mark.slow
 def test_the_real_sample(tmp_path):
     packed = SHARED / "tiny-imagenet" / "tiny-imagenet-20-classes.tar.xz"
     if not packed.exists():

@@ -22,6 +22,8 @@ from lib.runs.interruption import Interrupted
 from lib.training import loop as training
 from lib.training import run
 
+pytestmark = pytest.mark.slow
+
 LOOKING_BACK = ["prediction_changes_long", "forgetting_events", "area_under_margin", "validation_accuracy_noisy"]
 SETTINGS = {
     "epochs": 6,
