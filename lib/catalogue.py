@@ -124,10 +124,11 @@ class Criterion(Row):
     """A way to choose the record to keep; its function takes a `lib.training.signals.View` and gives a number.
 
     Attributes:
-        mode: "max" or "min", the extremum looked for, or "above_zero".
+        mode: "max" or "min", the extremum looked for, "above_zero", or "median" of its members.
         unit: of the signal's values, for axes.
         colour, marker: in figures.
         needs: what must be there for it: "layer" (pre-activations are recorded), "probe", "validation" or "average".
+        members: criteria whose stops it is the median of; such a criterion has no signal of its own.
     """
 
     mode: str
@@ -135,6 +136,7 @@ class Criterion(Row):
     colour: str = "#444444"
     marker: str = "o"
     needs: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
 
 
 OF_CIFAR = Stopping(10, 5, 0.9)
@@ -188,6 +190,7 @@ def _criterion(name: str, label: str, mode: str, unit: str, colour: str, marker:
     return Criterion(name, label, f"training.signals:{name}", mode, unit, colour, marker, needs)
 
 
+_MEMBERS = ("prediction_changes", "known_polluted_log_likelihood_average", "average_disagreement")
 # Colours of seaborn's colour-blind palette without those that fade on white; the later ones, darker, differ in markers.
 # The three of mode "max" that rose from first to last record on digits at 40 % (seeds 100 and 101) do not stop there.
 CRITERIA = Catalogue(
@@ -214,6 +217,7 @@ CRITERIA = Catalogue(
     _criterion(
         "known_polluted_log_likelihood_average", "KPA log-lik. avg.", "min", "nats", "#d55e00", "x", "probe", "average"
     ),
+    Criterion("consensus", "Consensus", "stopping:Consensus", "median", "record", "#000000", "P", members=_MEMBERS),
 )
 
 ORACLE, END = "oracle", "end"

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from .catalogue import CRITERIA, END, LABELS, ORACLE
-from .stopping import select_record
+from .stopping import EarlyStopping, select_consensus, select_record
 
 __all__ = ["CRITERIA", "END", "LABELS", "ORACLE", "SETTING", "gap", "oracle", "row_of_stop", "stops"]
 
 SETTING = ["dataset", "noise", "noise_rate"]
 """Columns that make up a setting; runs that differ in nothing but the seed are its repetitions."""
-_NEEDED = ("run", *SETTING, "seed", "criteria", "window", "patience", "epoch", "test_accuracy")
+_NEEDED = ("run", *SETTING, "seed", "criteria", "window", "patience", "epoch", "test_accuracy", "test_accuracy_average")
 
 
 def stops(performances: pd.DataFrame) -> pd.DataFrame:
@@ -25,8 +25,11 @@ def stops(performances: pd.DataFrame) -> pd.DataFrame:
         A row a run and criterion, and two rows of references (`oracle`, the first record of highest test accuracy,
         an upper bound and never a method; `end`, the last record). Columns: run, dataset, noise, noise_rate, seed,
         criterion, record, epoch, spent (records really trained), spent_epochs, test_accuracy (at the record),
-        oracle_accuracy, gap (percentage points below the oracle), epochs_late (epoch - oracle's epoch), reason. Where a
-        criterion can choose nothing, its numbers are NaN and the reason says why.
+        test_accuracy_average (there, of the averaged weights), oracle_accuracy, gap and gap_average (percentage points
+        below the oracle, where the snapshot or the average is kept), gap_to_best and gap_average_to_best (below the
+        better of the oracles of both), epochs_late (epoch - oracle's epoch), reason. Where a criterion can choose
+        nothing, its numbers are NaN and the reason says why; of a consensus the reason also names the members that had
+        no say. Without an average its columns are NaN.
     """
     rows: list[dict] = []
     needed = {*_NEEDED, *CRITERIA}
@@ -42,38 +45,61 @@ def _stops_of_run(run: dict[str, np.ndarray]) -> list[dict]:
     constant = {name: first[name] for name in ("run", *SETTING, "seed")}
     asked = first["criteria"].split(",")
     rows: list[tuple] = []
-    for name in CRITERIA:
-        if name in asked:
-            try:
-                chosen = select_record(run[name], CRITERIA[name].mode, int(first["window"]), int(first["patience"]))
-                rows.append((name, *chosen))
-            except ValueError as error:
-                rows.append((name, None, None, str(error)))
+    settings = int(first["window"]), int(first["patience"])
+    for name, criterion in CRITERIA.items():
+        members = [member for member in criterion.members if member in asked]
+        if name not in asked and len(members) < 2:
+            continue
+        try:
+            chosen = (
+                _consensus(run, members, *settings) if members else select_record(run[name], criterion.mode, *settings)
+            )
+            rows.append((name, *chosen))
+        except ValueError as error:
+            rows.append((name, None, None, str(error)))
     records = len(run["epoch"])
     rows += [(END, records, records), (ORACLE, oracle(run["test_accuracy"]), records)]
-    values = run["epoch"], run["test_accuracy"]
+    values = run["epoch"], run["test_accuracy"], run.get("test_accuracy_average")
     return [constant | {"criterion": name} | row_of_stop(*values, *stop) for name, *stop in rows]
 
 
+def _consensus(run: dict[str, np.ndarray], members: list[str], window: int, patience: int) -> tuple[int, int, str]:
+    stoppings = {name: EarlyStopping(CRITERIA[name].mode, window, patience) for name in members}
+    record, spent, left_out = select_consensus({name: run[name] for name in members}, stoppings)
+    return record, spent, f"without {', '.join(LABELS[name] for name in left_out)}" if left_out else ""
+
+
 def row_of_stop(
-    epoch: np.ndarray, test_accuracy: np.ndarray, record: int | None, spent: int | None, reason: str = ""
+    epoch: np.ndarray,
+    test_accuracy: np.ndarray,
+    test_accuracy_average: np.ndarray | None,
+    record: int | None,
+    spent: int | None,
+    reason: str = "",
 ) -> dict[str, float | str]:
     """The columns of `stops`, from record to reason, for a run that stops there.
 
     Args:
-        epoch, test_accuracy: at each record of the run, shape (n,).
+        epoch, test_accuracy, test_accuracy_average: at each record of the run, shape (n,); None: no average was kept.
         record, spent: counted from 1; None where none can be chosen.
         reason: why not.
     """
     best = oracle(test_accuracy)
+    average = np.full(len(epoch), np.nan) if test_accuracy_average is None else test_accuracy_average
+    snapshot, averaged, of_oracle = _at(test_accuracy, record), _at(average, record), _at(test_accuracy, best)
+    better = np.nanmax([of_oracle, *average])
     return {
         "record": record or math.nan,
         "epoch": _at(epoch, record),
         "spent": spent or math.nan,
         "spent_epochs": _at(epoch, spent),
-        "test_accuracy": _at(test_accuracy, record),
-        "oracle_accuracy": _at(test_accuracy, best),
-        "gap": gap(test_accuracy, record),
+        "test_accuracy": snapshot,
+        "test_accuracy_average": averaged,
+        "oracle_accuracy": of_oracle,
+        "gap": 100 * (of_oracle - snapshot),
+        "gap_average": 100 * (of_oracle - averaged),
+        "gap_to_best": 100 * (better - snapshot),
+        "gap_average_to_best": 100 * (better - averaged),
         "epochs_late": _at(epoch, record) - _at(epoch, best),
         "reason": reason,
     }

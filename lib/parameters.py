@@ -1,7 +1,6 @@
 """What a run is: one typed, frozen, validated description, from which everything else follows."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Any
 
 from .catalogue import CRITERIA, DATASETS, LOSSES, NETWORKS, NOISES
 from .checks import ParameterError, Rule, check_choice, check_known, typed
+from .files import digest
 
 _HERE = Path(__file__).resolve().parent.parent
 ROOT = _HERE if (_HERE / "pyproject.toml").exists() else Path.cwd()
@@ -190,6 +190,10 @@ class Experiment:
             )
         if len(set(self.criteria)) < len(self.criteria):
             raise ParameterError(f"criteria={self.criteria}: each may be named once")
+        if derived := [name for name in self.criteria if CRITERIA[name].members]:
+            raise ParameterError(
+                f"criteria={self.criteria}: must be signals; {derived[0]} follows from those of its members"
+            )
         if self.validation_share == 0 and self.asks_for("validation"):
             raise ParameterError("validation_share=0.0: must be above 0 where criteria name a validation accuracy")
         if self.average_epochs == 0 and self.asks_for("average"):
@@ -242,9 +246,9 @@ class Experiment:
         """Stable name of the run. Its last part is a hash of every parameter that is not at its default."""
         defaults = Experiment.__dataclass_fields__
         content = {k: v for k, v in self.parameters().items() if v != defaults[k].default and k not in PLACES}
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        code = digest(json.dumps(content, sort_keys=True))
         noise = f"{self.noise}{self.noise_rate:g}" if NOISES[self.noise].rated else self.noise
-        return f"{dataset_label(self.dataset)}-{noise}-{self.network}-seed{self.seed}-{digest}"
+        return f"{dataset_label(self.dataset)}-{noise}-{self.network}-seed{self.seed}-{code}"
 
     @property
     def folder(self) -> Path:

@@ -261,12 +261,17 @@ class Consensus:
         self.seen, self.stop = state["seen"], state["stop"]
 
 
-def select_consensus(series: Mapping[str, Iterable[float]], members: Mapping[str, EarlyStopping]) -> Selection:
+def select_consensus(
+    series: Mapping[str, Iterable[float]], members: Mapping[str, EarlyStopping]
+) -> tuple[int, int, tuple[str, ...]]:
     """The record that a consensus on finished series would have kept.
 
     Args:
         series: one number a record of each member, by name, all of shape (n,).
-        members: fresh stoppings, as for `Consensus`; afterwards they tell of themselves.
+        members: fresh stoppings, as for `Consensus`.
+
+    Returns:
+        (record, spent, left_out): as for `select_record`, and the names of the members that had no say.
 
     Raises:
         ParameterError: where no member has a say.
@@ -277,7 +282,7 @@ def select_consensus(series: Mapping[str, Iterable[float]], members: Mapping[str
             break
     if consensus.record is None:
         raise ParameterError(f"members={list(members)}: must have a value that is not the same at every record")
-    return Selection(consensus.record, consensus.seen)
+    return consensus.record, consensus.seen, consensus.left_out
 
 
 def smooth(values: Iterable[float], window: int) -> np.ndarray:

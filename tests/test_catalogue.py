@@ -21,7 +21,7 @@ def test_every_row_names_a_function_that_is_there(row):
 def test_criteria_can_be_told_apart():
     assert len({row.label for row in CRITERIA.values()}) == len(CRITERIA)
     assert len({(row.colour, row.marker) for row in CRITERIA.values()}) == len(CRITERIA)
-    assert {row.mode for row in CRITERIA.values()} <= {"max", "min", "above_zero"}
+    assert {row.mode for row in CRITERIA.values()} <= {"max", "min", "above_zero", "median"}
     assert {need for row in CRITERIA.values() for need in row.needs} == {"layer", "probe", "validation", "average"}
 
 

@@ -61,7 +61,7 @@ def test_online_and_finished_agree_with_the_definition(length, data, rules):
         with pytest.raises(ParameterError, match="must have a value that is not the same at every record"):
             select_consensus(named, members(*rules))
         return
-    assert select_consensus(named, members(*rules)) == expected
+    assert select_consensus(named, members(*rules))[:2] == expected
     online, cut = Consensus(members(*rules)), data.draw(st.integers(0, length))
     for t in range(length):
         if t == cut:  # a preempted job goes on with the same decisions
@@ -78,7 +78,11 @@ def test_online_and_finished_agree_with_the_definition(length, data, rules):
 
 def test_one_member_is_its_own_consensus():
     values = [3, 2, 1, 2, 2, 0]
-    assert select_consensus({"0": values}, members(("min", 1, 2))) == select_record(values, "min", 1, 2) == (3, 5)
+    assert (
+        select_consensus({"0": values}, members(("min", 1, 2)))
+        == (*select_record(values, "min", 1, 2), ())
+        == (3, 5, ())
+    )
 
 
 def test_two_of_three_decide():

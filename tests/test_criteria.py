@@ -33,6 +33,35 @@ def test_stops_of_a_hand_made_run():
     assert changes["gap"] == pytest.approx(20)
 
 
+def test_what_is_kept_at_a_stop_may_be_the_average():
+    average = [0.4, 0.85, 0.95, 0.9, 0.8]
+    table = stops(one_run(cnd=[1, 2, 1, 1, 1]).assign(test_accuracy_average=average)).set_index("criterion")
+    cnd = table.loc["cnd"]
+    assert (cnd["test_accuracy"], cnd["test_accuracy_average"]) == (0.8, 0.85)
+    assert (cnd["gap"], cnd["gap_average"]) == (pytest.approx(10), pytest.approx(5))
+    assert (cnd["gap_to_best"], cnd["gap_average_to_best"]) == (pytest.approx(15), pytest.approx(10))
+    assert table.loc[ORACLE, "gap_average"] == pytest.approx(-5)  # the average is better than any snapshot
+    without = stops(one_run(cnd=[1, 2, 1, 1, 1])).set_index("criterion").loc["cnd"]
+    assert without[["test_accuracy_average", "gap_average", "gap_average_to_best"]].isna().all()
+    assert without["gap_to_best"] == without["gap"]
+
+
+def test_the_consensus_of_the_members_that_were_recorded():
+    falling, rising, flat = [5, 4, 3, 2, 3], [1, 2, 3, 4, 5], [2] * 5
+    two = {"prediction_changes": falling, "average_disagreement": rising}
+    table = stops(one_run(**two)).set_index("criterion")
+    assert (table.loc["consensus", "record"], table.loc["consensus", "reason"]) == (1, "")
+    three = two | {"known_polluted_log_likelihood_average": flat}
+    table = stops(one_run(**three)).set_index("criterion")
+    assert (table.loc["consensus", "record"], table.loc["consensus", "spent"]) == (1, 2)
+    assert table.loc["consensus", "reason"] == "without KPA log-lik. avg."
+    alone = stops(one_run(prediction_changes=falling)).set_index("criterion")
+    assert "consensus" not in alone.index
+    nothing = stops(one_run(prediction_changes=flat, average_disagreement=flat)).set_index("criterion")
+    assert np.isnan(nothing.loc["consensus", "record"])
+    assert "must have a value that is not the same at every record" in nothing.loc["consensus", "reason"]
+
+
 def test_references():
     table = stops(one_run(cnd=[1, 2, 1, 1, 1])).set_index("criterion")
     assert table.loc[ORACLE, "record"] == 3

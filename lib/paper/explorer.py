@@ -72,7 +72,9 @@ class Explorer(widgets.VBox):
         rows = []
         for run, outcome in zip(self.chosen, self.outcomes, strict=True):
             about = {name: run.parameters[name] for name in ("run", *SETTING, "seed")}
-            stop = row_of_stop(run.epoch, run.test_accuracy, outcome.record, outcome.spent, outcome.reason)
+            stop = row_of_stop(
+                run.epoch, run.test_accuracy, run.test_accuracy_average, outcome.record, outcome.spent, outcome.reason
+            )
             rows.append(about | {"criterion": self.settings.criterion} | stop)
         return pd.DataFrame(rows, columns=_COLUMNS)
 

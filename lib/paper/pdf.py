@@ -7,6 +7,7 @@ from pathlib import Path
 import pypandoc
 import typst
 
+from lib.files import write_whole
 from lib.grid.tasks import NOTEBOOKS
 
 _HELD = re.compile(' src="data:[^"]*"')
@@ -33,6 +34,4 @@ def write(body: str, pdf: Path, title: str, date: str) -> None:
     except RuntimeError as error:
         reason = " ".join(getattr(error, "message", str(error)).split())
         raise RuntimeError(f"{pdf.name} could not be made: {reason}") from error
-    part = pdf.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(pdf)
+    write_whole(pdf, lambda part: part.write_bytes(content))

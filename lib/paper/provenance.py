@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.files import write_whole
 from lib.runs.checkout import commit
 from lib.study.naming import sources
 
@@ -51,11 +52,9 @@ def write(made: dict[str, Provenance], notebook: str, folder: Path) -> Path:
 
     What it made before is forgotten; what other notebooks made is not touched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE.format(notebook=notebook)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({name: asdict(one) for name, one in made.items()}, indent=1) + "\n")
-    part.replace(path)
+    text = json.dumps({name: asdict(one) for name, one in made.items()}, indent=1) + "\n"
+    write_whole(path, lambda part: part.write_text(text))
     return path
 
 

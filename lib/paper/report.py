@@ -9,6 +9,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from lib.files import write_whole
 from lib.grid.execution import executed
 from lib.grid.tasks import NOTEBOOKS
 from lib.paper import pdf
@@ -42,9 +43,8 @@ def convert(notebook: NotebookNode, page: Path) -> None:
     exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
     body = _with_contents(exporter.from_notebook_node(notebook)[0])
     about = {"title": "Memorization under label noise", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
-    part = page.with_suffix(".part")
-    part.write_text(_PAGE.format(**about, style=(NOTEBOOKS / "report.css").read_text(), body=body))
-    part.replace(page)
+    text = _PAGE.format(**about, style=(NOTEBOOKS / "report.css").read_text(), body=body)
+    write_whole(page, lambda part: part.write_text(text))
     pdf.write(body, page.with_suffix(".pdf"), **about)
 
 

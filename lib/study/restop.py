@@ -91,6 +91,7 @@ class FinishedRun:
         criteria: those that it recorded.
         records: how many there are.
         epoch, test_accuracy: at each record, shape (n,).
+        test_accuracy_average: likewise of the averaged weights; None where no average was kept.
         oracle: the best record, counted from 1.
     """
 
@@ -99,6 +100,7 @@ class FinishedRun:
         self.criteria = [name for name in parameters["criteria"].split(",") if name in columns]
         self.noise, self.seed = (parameters["noise"], parameters["noise_rate"]), parameters["seed"]
         self.epoch, self.test_accuracy = columns["epoch"], columns["test_accuracy"]
+        self.test_accuracy_average = columns.get("test_accuracy_average")
         self.records = len(self.epoch)
         self.oracle = oracle(self.test_accuracy)
         self._sorted: dict[str, np.ndarray] = {}
@@ -187,7 +189,8 @@ def finished_runs(table: pd.DataFrame, folder: Path | str) -> list[FinishedRun]:
     root = ROOT / expanded("folder", str(folder))
     table = table.sort_values("record", kind="stable", ignore_index=True)
     rows = list(table.groupby("run", sort=True, observed=True).indices.values())
-    columns = {name: table[name].to_numpy() for name in ("epoch", "test_accuracy", *CRITERIA) if name in table}
+    wanted = ("epoch", "test_accuracy", "test_accuracy_average", *CRITERIA)
+    columns = {name: table[name].to_numpy() for name in wanted if name in table}
     parameters = table.iloc[[of_run[0] for of_run in rows]].to_dict("records")
     return [
         FinishedRun(root / told["run"], told, {name: values[of_run] for name, values in columns.items()})

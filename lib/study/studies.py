@@ -1,6 +1,5 @@
 """Which runs belong together: studies, whose runs may be averaged, and their variants."""
 
-import hashlib
 import itertools
 import re
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from lib.catalogue import DATASETS
+from lib.files import digest
 from lib.parameters import Experiment, dataset_label, of_kind
 
 SETTING_OF_A_RUN = of_kind("setting")
@@ -56,7 +56,7 @@ class Study:
         if len(settings) <= 40 and re.fullmatch(r"[\w.-]+", stem):
             return stem
         plain = re.sub(r"[^\w.-]+", "_", dataset)
-        return f"{plain}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
+        return f"{plain}-{digest(self.name)}"
 
 
 def studies(table: pd.DataFrame) -> list[Study]:

@@ -1,6 +1,5 @@
 """An experiment carried out: a training to its end, recorded in a run folder, that may be cut short and goes on."""
 
-import hashlib
 import inspect
 import logging
 import math
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from lib.catalogue import DATASETS, NETWORKS
 from lib.checks import ParameterError
 from lib.data import own
+from lib.files import digest
 from lib.parameters import Experiment
 from lib.runs.folder import Run
 from lib.runs.interruption import requests
@@ -160,7 +160,7 @@ def _own_parts(experiment: Experiment) -> dict[str, str]:
         row = rows.get(getattr(experiment, part))
         if row and row.own:
             try:
-                parts[part] = hashlib.sha256(inspect.getsource(row.work).encode()).hexdigest()[:8]
+                parts[part] = digest(inspect.getsource(row.work))
             except (OSError, TypeError):  # typed at a prompt, or compiled
                 parts[part] = ""
     return parts
