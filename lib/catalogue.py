@@ -26,10 +26,10 @@ class Row:
 
     name: str
     label: str
-    function: Callable | str
+    function: Callable[..., Any] | str
 
     @cached_property
-    def work(self) -> Callable:
+    def work(self) -> Callable[..., Any]:
         """The function."""
         if callable(self.function):
             return self.function
