@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +55,7 @@ def archive(runs_folder: Path | str, logs_folder: Path | str = "logs") -> Outcom
     for stem, added in new.items():
         file = target / f"{stem}.parquet"
         together = (logs.read_file(file) if file.exists() else {}) | added
-        write_whole(file, lambda part, together=together: logs.write(together, part))
+        write_whole(file, partial(logs.write, together))
     return outcome
 
 
