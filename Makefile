@@ -39,13 +39,14 @@ report: $(READY) ## make tables, figures and report of the runs that are there, 
 paper: $(READY) ## rebuild the committed figures from the committed logs
 	$(BIN)/python -m lib paper
 
-test: $(READY) ## check style and run every test
+test: $(READY) ## check style and types and run every test (FAST=1: only those that are quick)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(if $(FAST),-m 'not slow' --durations 5)
 
 lab: $(READY) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean: ## remove the environment and caches; runs, data and figures are kept
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -26,10 +26,10 @@ class Row:
 
     name: str
     label: str
-    function: Callable | str
+    function: Callable[..., Any] | str
 
     @cached_property
-    def work(self) -> Callable:
+    def work(self) -> Callable[..., Any]:
         """The function."""
         if callable(self.function):
             return self.function
@@ -139,12 +139,12 @@ class Criterion(Row):
     members: tuple[str, ...] = ()
 
 
-_CIFAR = Stopping(10, 5, 0.9)
+OF_CIFAR = Stopping(10, 5, 0.9)
 DATASETS = Catalogue(
     Dataset("digits", "Digits", "data.loading:digits"),
     Dataset("news", "NEWS", "data.news:load", Stopping(100, 4, 0.1), of_images=False),
-    Dataset("cifar10", "CIFAR-10", "data.vision:load", _CIFAR),
-    Dataset("cifar100", "CIFAR-100", "data.vision:load", _CIFAR),
+    Dataset("cifar10", "CIFAR-10", "data.vision:load", OF_CIFAR),
+    Dataset("cifar100", "CIFAR-100", "data.vision:load", OF_CIFAR),
     Dataset("cifar100_coarse", "CIFAR-100 coarse", "data.vision:load"),
     Dataset("mnist", "MNIST", "data.vision:load"),
     Dataset("fashion_mnist", "Fashion-MNIST", "data.vision:load"),

@@ -38,7 +38,7 @@ class Rule(NamedTuple):
     allowed: str
 
 
-def check_choice(parameter: str, value: str, allowed: list[str], or_else: str = "") -> None:
+def check_choice(parameter: str, value: object, allowed: list[str], or_else: str = "") -> None:
     """Raise ParameterError, with the closest match, unless the value is one of the allowed names.
 
     Args:

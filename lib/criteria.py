@@ -1,6 +1,7 @@
 """Criteria: where each signal would have stopped a finished run, and what that costs against the oracle."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ def stops(performances: pd.DataFrame) -> pd.DataFrame:
         nothing, its numbers are NaN and the reason says why; of a consensus the reason also names the members that had
         no say. Without an average its columns are NaN.
     """
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     needed = {*_NEEDED, *CRITERIA}
     columns = {name: performances[name].to_numpy() for name in performances.columns}
     for places in performances.groupby("run", sort=True, observed=True).indices.values():
@@ -40,11 +41,11 @@ def stops(performances: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _stops_of_run(run: dict[str, np.ndarray]) -> list[dict]:
+def _stops_of_run(run: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     first = {name: values[0] for name, values in run.items()}
     constant = {name: first[name] for name in ("run", *SETTING, "seed")}
     asked = first["criteria"].split(",")
-    rows: list[tuple] = []
+    rows: list[tuple[Any, ...]] = []
     settings = int(first["window"]), int(first["patience"])
     for name, criterion in CRITERIA.items():
         members = [member for member in criterion.members if member in asked]

@@ -1,6 +1,6 @@
 """How often neurons fire: the share of pre-activations above 0."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .arrays import like, to_tensor
 from .checks import ParameterError
@@ -14,8 +14,8 @@ class Firing(NamedTuple):
         samples: of each sample over the neurons, shape (n,).
     """
 
-    neurons: object
-    samples: object
+    neurons: Any
+    samples: Any
 
 
 def firing_frequency(pre_activations, threshold: float = 0.0) -> Firing:

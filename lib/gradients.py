@@ -71,7 +71,9 @@ def evidence_criterion(
     _check(x, labels, 2)
     weights, gradient = _by_weights(model, loss)
     many = vmap(lambda x, y: gradient(weights, x[None], y[None]), randomness="different")
-    count, means, squares = 0, {}, {}
+    count = 0
+    means: dict[str, torch.Tensor] = {}
+    squares: dict[str, torch.Tensor] = {}
     with evaluating(model):
         # Chan's update of mean and sum of squared deviations, chunk by chunk.
         for batch, targets in zip(x.split(chunk), labels.to(x.device).split(chunk), strict=True):

@@ -15,7 +15,7 @@ from scipy import sparse
 from torch import nn
 
 from .checks import ParameterError
-from .layers import WEIGHTED, averaged, check_layer, evaluating
+from .layers import Weighted, averaged, check_layer, evaluating
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,9 @@ def activation_graphs(
         raise ParameterError(f"labels of {len(labels)} samples: must be one an input, in [0, {num_classes - 1}]")
     for name in layers or ():
         check_layer(model, name)
-        if not isinstance(model.get_submodule(name), WEIGHTED):
+        if not isinstance(model.get_submodule(name), Weighted):
             raise ParameterError(f"layers={name!r}: must be a linear or convolutional layer")
+    modules = {name: module for name, module in model.named_modules() if isinstance(module, Weighted)}
     sums: dict[str, torch.Tensor] = {}
     shared: dict[str, str] = {}
     inputs: dict[str, torch.Tensor] = {}  # what each layer reads, in the order in which a pass reaches them
@@ -106,24 +107,23 @@ def activation_graphs(
         inputs[name] = arguments[0]
 
     with evaluating(model), ExitStack() as hooks:
-        for name, module in model.named_modules():
-            if isinstance(module, WEIGHTED) and (layers is None or name in layers):
-                hooks.enter_context(module.register_forward_pre_hook(partial(keep, name=name)))
+        for name in modules if layers is None else layers:
+            hooks.enter_context(modules[name].register_forward_pre_hook(partial(keep, name=name)))
         for batch, classes in zip(x.split(batch_size), labels.to(x.device).split(batch_size), strict=True):
             inputs.clear()
             model(batch)
             first_with: dict[int, str] = {}
             for name, activation in inputs.items():
                 shared[name] = first_with.setdefault(id(activation), name)
-                means = averaged(activation, isinstance(model.get_submodule(name), nn.Linear)).double()
-                total = sums.setdefault(name, means.new_zeros(num_classes, means.shape[1]))
-                total.index_add_(0, classes.long(), means)
+                averages = averaged(activation, isinstance(modules[name], nn.Linear)).double()
+                total = sums.setdefault(name, averages.new_zeros(num_classes, averages.shape[1]))
+                total.index_add_(0, classes.long(), averages)
     counts = torch.bincount(labels.long().cpu(), minlength=num_classes).double()
     means = {name: (total.cpu() / counts[:, None]).numpy() for name, total in sums.items()}
-    return _assembled(model, means, shared)
+    return _assembled(modules, means, shared)
 
 
-def _assembled(model: nn.Module, means: dict[str, np.ndarray], shared: dict[str, str]) -> ActivationGraphs:
+def _assembled(modules: dict[str, Weighted], means: dict[str, np.ndarray], shared: dict[str, str]) -> ActivationGraphs:
     nodes: list[tuple[str, int]] = []
 
     def add(name: str, count: int) -> int:
@@ -134,8 +134,7 @@ def _assembled(model: nn.Module, means: dict[str, np.ndarray], shared: dict[str,
     rows, columns, weights = [], [], []
     previous: tuple[int, int] | None = None
     for name, mean in means.items():
-        module = model.get_submodule(name)
-        strength = _strength(module)
+        strength = _strength(modules[name])
         outputs, inputs = strength.shape
         if shared[name] != name:
             start, each = sources[shared[name]]
@@ -157,7 +156,7 @@ def _assembled(model: nn.Module, means: dict[str, np.ndarray], shared: dict[str,
     return ActivationGraphs(tuple(nodes), *edges)
 
 
-def _strength(module: nn.Module) -> np.ndarray:
+def _strength(module: Weighted) -> np.ndarray:
     """|w_ij| of a layer, summed over the kernel, shape (outputs, inputs); inputs of other groups have 0."""
     weight = module.weight.detach().abs().double().cpu()
     if isinstance(module, nn.Linear):

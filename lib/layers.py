@@ -12,7 +12,7 @@ from .checks import ParameterError, check_choice
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NEURONS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention)
 _KNOWN = (*_NEURONS_LAST, *_CONVOLUTIONS, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm)
-WEIGHTED = (nn.Linear, *_CONVOLUTIONS)
+Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 """The linear and convolutional modules."""
 
 
@@ -34,7 +34,7 @@ def hidden_layers(model: nn.Module, x: torch.Tensor) -> list[str]:
     reached: list[str] = []
     with ExitStack() as hooks, evaluating(model):
         for name, module in model.named_modules():
-            if isinstance(module, WEIGHTED):
+            if isinstance(module, Weighted):
                 hooks.enter_context(module.register_forward_hook(lambda *_, name=name: reached.append(name)))
         model(x[:1])
     names = list(dict.fromkeys(reached))

@@ -309,14 +309,14 @@ def parameter_label(name: str) -> str:
     return name.replace("_", " ").replace("cnd", "CND")
 
 
-PARAMETERS: dict[str, dataclasses.Field] = {field.name: field for field in dataclasses.fields(Experiment)}
+PARAMETERS: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(Experiment)}
 """Every parameter by name: its type, its default, and in `metadata` the rest of its row."""
 PLACES = of_kind("place")
 REPLAYED = [name for name, row in PARAMETERS.items() if row.metadata["replayed"]]
 """Parameters of which other values can be tried on a finished run."""
 
 
-def _described(row: dataclasses.Field) -> str:
+def _described(row: dataclasses.Field[Any]) -> str:
     choices = f"; one of {', '.join(row.metadata['choices'])}" if row.metadata["choices"] else ""
     return f"        {row.name}: {row.metadata['words']}{choices}. Default {row.default!r}."
 

@@ -18,6 +18,13 @@ settings.load_profile("deterministic")
 SHARED = ROOT.parent / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items):
+    """What reads the real data is as slow as what is marked so."""
+    for item in items:
+        if {"newsgroups_folder", "cifar_folder"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 def left(folder):
     """Names of what is in a folder, without the lock that stays."""
     return sorted(path.name for path in folder.iterdir() if path.name != LOCK)

@@ -34,6 +34,7 @@ def mixture_divergence(densities, weights, low, high):
     return mixture - sum(w * h(p) for w, p in zip(weights, densities, strict=True))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     distance=st.floats(0, 8),
@@ -52,6 +53,7 @@ def test_gaussian_agrees_with_numerical_integration(distance, ratio, share, weig
     assert neuron_divergence(z, y, 2, weights=weights, estimator="gaussian")[0] == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.slow
 @BOTH
 def test_kernel_agrees_with_scipys_density(weights):
     rng = np.random.default_rng(1)
@@ -63,6 +65,7 @@ def test_kernel_agrees_with_scipys_density(weights):
     assert neuron_divergence(z, y, 3, weights=weights, estimator="kernel")[0] == pytest.approx(expected, abs=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", [0.0, 0.7, 3.0])
 def test_neighbours_with_frequencies_is_the_estimator_of_ross(distance):
     z, y = two_normals(600, distance, neurons=4, share=0.3)

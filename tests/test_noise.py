@@ -253,6 +253,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_cifar_sized_noise_needs_little_memory():
     # In a process of its own: the peak of this one is that of the tests before.
     done = subprocess.run([sys.executable, "-c", _CIFAR_SIZED], capture_output=True, text=True, check=True, timeout=120)

@@ -19,6 +19,8 @@ from lib.paper import ingredients
 from lib.parameters import Experiment
 from lib.runs import load
 
+pytestmark = pytest.mark.slow
+
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
 ONE_RUN = {"epochs": 2, "window": 1, "patience": 1}
 

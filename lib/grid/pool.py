@@ -48,7 +48,7 @@ def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict
         The outcome. The reason of a failure is also in the run's folder.
     """
     outcome, waiting = Outcome(), deque(tasks)
-    running: dict[int, tuple[Task, subprocess.Popen]] = {}
+    running: dict[int, tuple[Task, subprocess.Popen[str]]] = {}
     seconds = 1 if sys.stderr.isatty() else 60  # in a log a line a minute will do
     ended = records = 0
     bar = tqdm(total=sum(task.experiment.records for task in tasks), unit="record", mininterval=seconds)
@@ -58,7 +58,7 @@ def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict
                 place = min(set(range(processes)) - running.keys())
                 task = waiting.popleft()
                 running[place] = task, _begun(task, environment(place) if environment else {})
-            places = {process.stdout: place for place, (_, process) in running.items()}
+            places = {process.stdout: place for place, (_, process) in running.items() if process.stdout}
             ending, _, _ = select.select(list(places), [], [], _GLANCE)
             if request.signal and outcome.signal is None:
                 outcome.signal, deadline = request.signal, time.monotonic() + _PATIENCE
@@ -70,7 +70,7 @@ def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict
             for stream in ending:
                 task, process = running.pop(places[stream])
                 ended, records = ended + 1, records + recorded(task.experiment.folder)
-                if reason := _failure(task, process, stopping=outcome.signal is not None):
+                if reason := _failure(task, process, stream.read().strip(), stopping=outcome.signal is not None):
                     outcome.failures[task.name] = reason
             bar.set_postfix_str(f"{ended} of {len(tasks)} runs", refresh=False)
             made = sum(recorded(task.experiment.folder) for task, _ in running.values())
@@ -79,7 +79,7 @@ def run(tasks: Sequence[Task], processes: int, environment: Callable[[int], dict
     return outcome
 
 
-def _begun(task: Task, environment: dict[str, str]) -> subprocess.Popen:
+def _begun(task: Task, environment: dict[str, str]) -> subprocess.Popen[str]:
     """A process that executes the notebook of a task; its output ends with it and its kernel."""
     output = task.experiment.folder / task.notebook.name
     asked = [str(task.notebook), str(output), json.dumps(task.experiment.parameters())]
@@ -94,10 +94,10 @@ def _begun(task: Task, environment: dict[str, str]) -> subprocess.Popen:
     )
 
 
-def _failure(task: Task, process: subprocess.Popen, stopping: bool) -> str | None:
+def _failure(task: Task, process: subprocess.Popen[str], said: str, stopping: bool) -> str | None:
     """Why a run that has ended failed, noted in its folder; None where it finished, or was asked to stop."""
     with process:
-        said, code = process.stdout.read().strip(), process.wait()
+        code = process.wait()
     folder = task.experiment.folder
     (folder / FAILURE).unlink(missing_ok=True)
     if code == 0 or (stopping and code in (STOPPED, -signal.SIGTERM)):

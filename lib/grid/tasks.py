@@ -112,7 +112,9 @@ def _tasks(file: Path, overrides: dict[str, Any], within: tuple[Path, ...]) -> I
             yield Task(NOTEBOOKS / f"{content['notebook']}.ipynb", Experiment.from_dict(combination))
 
 
-def _included(file: Path, content: dict, overrides: dict[str, Any], within: tuple[Path, ...]) -> Iterator[Task]:
+def _included(
+    file: Path, content: dict[str, Any], overrides: dict[str, Any], within: tuple[Path, ...]
+) -> Iterator[Task]:
     names = content["include"]
     if len(content) > 1 or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ParameterError(f"include={names!r}: must be a list of grid files, and alone in its file")

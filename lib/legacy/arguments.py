@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lib.catalogue import DATASETS, NETWORKS, NOISES
+from lib.catalogue import DATASETS, NETWORKS, NOISES, OF_CIFAR
 from lib.checks import ParameterError, Rule, check_choice, typed
 from lib.parameters import PARAMETERS
 from lib.runs.folder import IMPORTED
@@ -60,9 +60,10 @@ def read(path: Path) -> Arguments:
 
     notes = [f"{', '.join(_UNTOLD)} are unknown; what else the files do not tell is as by default"]
     dataset, noise = _setting(found, notes)
-    if DATASETS[dataset].published is None:
+    stopping = DATASETS[dataset].published
+    if stopping is None:
+        stopping = OF_CIFAR
         notes.append(f"patience, window and quantile are those of CIFAR; none are published for {dataset}")
-    patience, window, quantile = DATASETS[dataset].published or DATASETS["cifar10"].published
     indices = found["wrong"] + found["right"]
     wrong, samples = len(found["wrong"]), len(indices)
     if samples == 0 or len(set(indices)) < samples or min(indices) < 0:
@@ -75,9 +76,9 @@ def read(path: Path) -> Arguments:
         "dataset": dataset,
         "noise": noise,
         "network": _matching(found["network"], NETWORKS) or found["network"],
-        "patience": patience,
-        "window": window,
-        "cnd_quantile": quantile,
+        "patience": stopping.patience,
+        "window": stopping.window,
+        "cnd_quantile": stopping.quantile,
         "cnd_filter": "predicted_as_labelled" if found["num_classes"] <= 10 else "all",
         "average_epochs": 0.0,  # no average of the weights was kept
     }
@@ -130,7 +131,7 @@ def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _as(parameter: str) -> tuple[str, type, Rule]:
+def _as(parameter: str) -> tuple[str, Any, Rule]:
     return parameter, PARAMETERS[parameter].type, PARAMETERS[parameter].metadata["rule"]
 
 
@@ -147,7 +148,7 @@ _FIELDS = {  # by the original's names: ours, type and rule
     "lr": _as("learning_rate"),
     "batch_size": _as("batch_size"),
     "epochs": _as("epochs"),
-    "network": ("network", str, Rule(_bare, "the name of a network")),
+    "network": ("network", str, Rule(lambda name: _bare(name) != "", "the name of a network")),
     "num_classes": ("num_classes", int, Rule(lambda classes: classes >= 2, "an integer of at least 2")),
     "noise_type": ("noise_type", str, None),
     "symmetric_label_noise_ratio": _as("noise_rate"),

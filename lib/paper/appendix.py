@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -83,7 +84,7 @@ def missing(there: Iterable[str], plan: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _ordered(values: list) -> list:
+def _ordered(values: list[Any]) -> list[Any]:
     return sorted(values) if all(isinstance(value, int | float) for value in values) else values
 
 

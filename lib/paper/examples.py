@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from lib import data, models, noise
+from lib import data, noise
+from lib.catalogue import NETWORKS
 from lib.parameters import Experiment
 
 
@@ -45,7 +46,7 @@ def trained(noise_rate: float, epochs: int, seed: int = 0, network: str = "mlp",
     noisy = noise.symmetric(dataset.y_train, noise_rate, dataset.num_classes, seed)
     labels, corrupted = torch.as_tensor(noisy.labels), torch.as_tensor(noisy.corrupted)
     torch.manual_seed(seed)
-    model = models.NETWORKS[network](x.shape[1:], dataset.num_classes)
+    model = NETWORKS[network](x.shape[1:], dataset.num_classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     accuracies = []
     for _ in range(epochs):

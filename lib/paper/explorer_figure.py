@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from lib.catalogue import CRITERIA, LABELS, NOISES, Noise, noise_title
 from lib.study.restop import FinishedRun, Outcome, Settings
 
+Series = Sequence[float] | np.ndarray
 _SIZE = (10.5, 4.4)  # inches: with the controls above it, what a laptop shows of a cell's output without scrolling
 _STYLE: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "0.9"}
 _STYLE |= {"axes.axisbelow": True, "axes.titlesize": 9, "axes.titlelocation": "right", "axes.titley": 1.02}
@@ -31,7 +32,7 @@ class Plot:
 
     def __init__(self, noises: Sequence[tuple[str, float]], dpi: int):
         self._colours = _colours(noises)
-        self._seen: dict[Axes, tuple] = {}
+        self._seen: dict[Axes, tuple[Any, np.ndarray]] = {}
         figure = Figure(figsize=_SIZE, dpi=dpi)
         self._canvas = FigureCanvasAgg(figure)
         places = {"left": 0.075, "right": 0.615, "top": 0.93, "bottom": 0.115, "hspace": 0.2}
@@ -66,7 +67,7 @@ class Plot:
         self._canvas.print_png(image, pil_kwargs={"compress_level": 1})
         return image.getvalue()
 
-    def _draw_signals(self, outcomes: list[Outcome], settings: Settings, drawn: tuple) -> None:
+    def _draw_signals(self, outcomes: list[Outcome], settings: Settings, drawn: tuple[Any, ...]) -> None:
         axis, signals, smoothed = self._signal, [o.signal for o in outcomes], [o.smoothed for o in outcomes]
         self._lines(axis, signals, 1, 0.3)
         self._lines(axis, smoothed, 1.8, 0.9)
@@ -89,7 +90,7 @@ class Plot:
         axis.set_xlim(_limits([[1, max((run.records for run in runs), default=1)]], 0.01))
         axis.set_ylim(_limits(accuracies))
 
-    def _draw_gaps(self, runs: list[FinishedRun], outcomes: list[Outcome], drawn: tuple) -> None:
+    def _draw_gaps(self, runs: list[FinishedRun], outcomes: list[Outcome], drawn: tuple[Any, ...]) -> None:
         axis, seeds = self._gaps, sorted({run.seed for run in runs})
         noises = [noise for noise in self._colours if noise in {run.noise for run in runs}]
         spread = np.linspace(-0.25, 0.25, len(seeds)) if len(seeds) > 1 else [0]
@@ -113,17 +114,17 @@ class Plot:
         lines = LineCollection(paths, colors=self._colour, linewidths=width, alpha=alpha)
         axis.add_collection(lines, autolim=False)
 
-    def _dots(self, axis: Axes, points: Sequence, size: float = 45, **look: Any) -> None:
+    def _dots(self, axis: Axes, points: Sequence[tuple[float, float]], size: float = 45, **look: Any) -> None:
         """A mark a run, in its colour; none where a coordinate is NaN."""
         x, y = np.reshape(points, (-1, 2)).T
         default: dict[str, Any] = {"edgecolors": "w", "linewidths": 0.5, "zorder": 4}
         axis.scatter(x, y, s=size * max(0.35, self._thin), c=self._colour, **(default | look))
 
-    def _grown(self, axis: Axes, shown: tuple, series: list) -> tuple[float, float]:
+    def _grown(self, axis: Axes, shown: tuple[Any, ...], series: Iterable[Series]) -> tuple[float, float]:
         """Limits around some series, and around all that were asked for before while the same was shown."""
-        of, seen = self._seen.get(axis, (None, []))
+        of, seen = self._seen.get(axis, (None, np.empty(0)))
         values = _finite([*series, seen if of == shown else []])
-        self._seen[axis] = shown, values[[values.argmin(), values.argmax()]] if len(values) else []
+        self._seen[axis] = shown, values[[values.argmin(), values.argmax()]] if len(values) else values
         return _limits([values])
 
 
@@ -133,7 +134,7 @@ def _at_stops(outcomes: list[Outcome], series: list[np.ndarray]) -> list[tuple[f
     return [(o.record, values[o.record - 1]) if o.record else (np.nan, np.nan) for o, values in pairs]
 
 
-def _colours(noises: Sequence[tuple[str, float]]) -> dict[tuple[str, float], tuple]:
+def _colours(noises: Sequence[tuple[str, float]]) -> dict[tuple[str, float], tuple[float, float, float, float]]:
     """A hue a kind of noise, darker for a higher rate."""
     maps = [NOISES[kind].colours if kind in NOISES else Noise.colours for kind, _ in noises]
     found = {}
@@ -143,12 +144,12 @@ def _colours(noises: Sequence[tuple[str, float]]) -> dict[tuple[str, float], tup
     return found
 
 
-def _finite(series: Iterable) -> np.ndarray:
+def _finite(series: Iterable[Series]) -> np.ndarray:
     values = np.concatenate([np.empty(0), *(np.asarray(part, dtype=float) for part in series)])
     return values[np.isfinite(values)]
 
 
-def _limits(series: Iterable, margin: float = 0.05) -> tuple[float, float]:
+def _limits(series: Iterable[Series], margin: float = 0.05) -> tuple[float, float]:
     """Just around the finite values of some series; 0 and 1 without any."""
     values = _finite(series)
     low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)

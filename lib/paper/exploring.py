@@ -46,13 +46,15 @@ class Comparable:
         """The settings that most runs were recorded with."""
         return Counter(run.own for run in self._with_cnd or self.runs).most_common(1)[0][0]
 
-    def choose(self, settings: Settings, noises: Collection[tuple], seeds: Collection[int]) -> list[FinishedRun]:
+    def choose(
+        self, settings: Settings, noises: Collection[tuple[str, float]], seeds: Collection[int]
+    ) -> list[FinishedRun]:
         """The runs of these noises and seeds that can be compared, by noise and seed.
 
         For CND they are those of the estimator. A training that was recorded more than once is there once, by the run
         that holds most of what the settings ask for.
         """
-        chosen: dict[tuple, FinishedRun] = {}
+        chosen: dict[tuple[tuple[str, float], int], FinishedRun] = {}
         for run in sorted(self.runs, key=lambda run: (settings.layer in run.layers, len(run.layers))):
             other = settings.criterion == "cnd" and run.own.estimator != settings.estimator
             told = settings.criterion in run.criteria or (run.noise, run.seed) not in chosen

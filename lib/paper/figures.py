@@ -74,7 +74,7 @@ def settings(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Each noise and rate of a study by its name, with its rows: clean labels, synthetic kinds, human labels."""
     groups = runs.groupby(["noise", "noise_rate"], sort=True, observed=True)
 
-    def order(group: tuple) -> tuple:
+    def order(group: tuple[tuple[str, float], pd.DataFrame]) -> tuple[int, str, float]:
         (noise, rate), _ = group
         return noise_place(noise), noise, rate
 

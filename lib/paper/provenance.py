@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.catalogue import NOISES, noise_title
 from lib.files import write_whole
 from lib.runs.checkout import commit
-from lib.study.naming import sources
 
 FILE = "provenance_{notebook}.json"
 
@@ -45,6 +45,21 @@ class Provenance:
         count = f"{len(self.runs)} run{'' if len(self.runs) == 1 else 's'}"
         runs = f" from {count} ({', '.join(self.runs)})" if self.runs else ""
         return f"Made by {self.notebook} at commit {self.commit}{runs}. {self.source}."
+
+
+def sources(runs: pd.DataFrame) -> str:
+    """Where the data of some runs is from: every source, with the realised noise where it is not the rate asked for.
+
+    Args:
+        runs: table of `lib.runs.load`.
+    """
+    told = "; ".join(dict.fromkeys(runs["source"]))
+    realised = runs[~runs["noise"].isin([name for name, row in NOISES.items() if row.exact])]
+    rates = [
+        f"{noise_title(*key)} {100 * rate:.1f}%"
+        for key, rate in realised.groupby(["noise", "noise_rate"], observed=True)["realised_noise_rate"].mean().items()
+    ]
+    return f"{told}; realised noise: {', '.join(rates)}" if rates else told
 
 
 def write(made: dict[str, Provenance], notebook: str, folder: Path) -> Path:

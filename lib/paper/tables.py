@@ -6,7 +6,8 @@ from lib.catalogue import noise_title
 from lib.criteria import LABELS, ORACLE
 from lib.paper.printing import Cell, Estimate, plain
 from lib.study.baselines import name_of
-from lib.study.statistics import BASELINE, LEVEL, Friedman, counts
+from lib.study.ranks import BASELINE, LEVEL, Friedman
+from lib.study.statistics import counts
 
 HEADINGS = {
     "test_accuracy": ("Test accuracy (%)", 1),

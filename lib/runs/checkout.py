@@ -22,5 +22,5 @@ def commit() -> str | None:
     return head.stdout.strip() + ("-dirty" if dirty else "")
 
 
-def _git(*arguments: str) -> subprocess.CompletedProcess:
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)

@@ -102,7 +102,7 @@ class Run:
         about = pd.DataFrame(constant(self.folder.name, description(self.folder)), index=performances.index)
         return pd.concat([about, performances], axis=1)
 
-    def weights(self, average: bool = False) -> dict:
+    def weights(self, average: bool = False) -> dict[str, Any]:
         """Final weights, or their average, a tensor by name, for `load_state_dict`."""
         import torch  # here, because those who read tables and draw figures need not wait for it
 

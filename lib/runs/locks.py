@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -92,7 +93,7 @@ def holder(path: Path) -> str | None:
     return _in_words(owner) if elsewhere and age < _MISSED * _PULSE else None
 
 
-def _owner(path: Path) -> dict | None:
+def _owner(path: Path) -> dict[str, Any] | None:
     try:
         owner = json.loads(Path(path).read_text())
         return owner if isinstance(owner, dict) and {"host", "pid", "job"} <= owner.keys() else None
@@ -100,7 +101,7 @@ def _owner(path: Path) -> dict | None:
         return None
 
 
-def _in_words(owner: dict) -> str:
+def _in_words(owner: dict[str, Any]) -> str:
     job = f", job {owner['job']}" if owner["job"] else ""
     return f"process {owner['pid']} on {owner['host']}{job}"
 

@@ -5,6 +5,7 @@ import os
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ def load(folder: Path | str) -> pd.DataFrame:
             found[name] = cached[name]
             continue
         contents, reason = read(root / name)
-        if reason is None:
+        if contents and reason is None:
             found[name] = stamp, contents
         else:
             skipped[name] = reason
@@ -62,7 +63,7 @@ def load(folder: Path | str) -> pd.DataFrame:
     return table
 
 
-def _stamps(root: Path) -> dict[str, list]:
+def _stamps(root: Path) -> dict[str, list[Any]]:
     """Of each folder that holds something of a run what tells whether it has changed, by name."""
     stamps = {}
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if root.is_dir() else ():
@@ -90,7 +91,7 @@ def _table(runs: list[Contents], records: pa.Table) -> pd.DataFrame:
     return pd.concat([repeated, records.to_pandas().astype({"record": np.int32})], axis=1)
 
 
-def _read_cache(root: Path) -> dict[str, tuple[list, Contents]]:
+def _read_cache(root: Path) -> dict[str, tuple[list[Any], Contents]]:
     """What `_write_cache` kept; nothing where it cannot be read."""
     try:
         records = feather.read_table(root / _CACHE)
@@ -103,7 +104,7 @@ def _read_cache(root: Path) -> dict[str, tuple[list, Contents]]:
         return {}
 
 
-def _write_cache(root: Path, found: dict[str, tuple[list, Contents]], records: pa.Table) -> None:
+def _write_cache(root: Path, found: dict[str, tuple[list[Any], Contents]], records: pa.Table) -> None:
     """Keep what was read: the records of all runs in one file, stamps and constants in its metadata."""
     runs = [(stamp, run.constant, len(run.records)) for stamp, run in found.values()]
     kept = records.combine_chunks().replace_schema_metadata({"runs": json.dumps(runs)})

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import platform
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -96,7 +97,7 @@ class RunWriter:
         self._describe()
         self._columns, self._rows, divergence = stored["columns"], stored["rows"], stored["divergence"]
         self._divergence = [] if divergence is None else list(divergence.cpu().numpy())
-        text = "".join(_line(row) for row in [self._columns, *self._rows]) if self._rows else ""
+        text = _line(self._columns) + "".join(map(_line, self._rows)) if self._rows else ""
         write_whole(self.folder / PERFORMANCES, lambda part: part.write_text(text))
         if self._divergence:
             self._write_divergence(self._divergence)
@@ -129,9 +130,9 @@ class RunWriter:
         row = {"record": len(self._rows) + 1, "epoch": epoch, **values}
         self._columns = list(row)
         self._rows.append(list(row.values()))
-        lines = [self._columns, self._rows[-1]] if len(self._rows) == 1 else self._rows[-1:]
+        header = _line(self._columns) if len(self._rows) == 1 else ""
         with (self.folder / PERFORMANCES).open("a") as file:
-            file.write("".join(map(_line, lines)))
+            file.write(header + _line(self._rows[-1]))
         _log.info("record %d: %s", len(self._rows), " ".join(f"{k}={v:.4g}" for k, v in values.items()))
 
     def _write_divergence(self, rows: list[np.ndarray]) -> None:
@@ -174,7 +175,7 @@ class RunWriter:
         write_whole(self.folder / name, lambda part: part.write_bytes(content.getbuffer()))
 
 
-def _line(values: list) -> str:
+def _line(values: Sequence[str] | Sequence[float]) -> str:
     return ",".join(value if isinstance(value, str) else repr(value) for value in values) + "\n"
 
 

@@ -11,6 +11,7 @@ mean, and the probability of improvement.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,8 @@ from lib.study.ranks import BASELINE, LEVEL, Friedman, friedman
 QUANTITIES = ("test_accuracy", "gap", "epochs_late", "spent", "pearson", "kendall", "improvement")
 """What is averaged over seeds: columns of `lib.criteria.stops` and `correlations`, and `improvement`."""
 _BOOTSTRAP = {"confidence_level": 1 - LEVEL, "n_resamples": 2000, "batch": 200, "method": "percentile"}
+Statistic = Callable[..., Any]
+"""Of values along an `axis`."""
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -31,7 +34,7 @@ def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
     return scipy.stats.trim_mean(values, 0.25, axis=axis, nan_policy="omit")
 
 
-def intervals(samples: Sequence[Iterable[float]], statistic: Callable = np.mean, seed: int = 0) -> np.ndarray:
+def intervals(samples: Sequence[Iterable[float]], statistic: Statistic = np.mean, seed: int = 0) -> np.ndarray:
     """Percentile bootstrap intervals, 95 %.
 
     With the three to five seeds that are usual they are narrower than they should be: resampling cannot show what no
@@ -56,7 +59,7 @@ def intervals(samples: Sequence[Iterable[float]], statistic: Callable = np.mean,
 
 
 def seed_interval(
-    rows: pd.DataFrame, quantity: str, statistic: Callable = np.nanmean, seed: int = 0
+    rows: pd.DataFrame, quantity: str, statistic: Statistic = np.nanmean, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile bootstrap interval, 95 %, of a statistic of all rows, which resamples the seeds of each dataset.
 
@@ -136,7 +139,7 @@ def improvement(stops: pd.DataFrame, baseline: str = BASELINE) -> pd.Series:
     return ((1 + np.sign(of_baseline - stops["gap"])) / 2).where(stops["criterion"] != baseline)
 
 
-def in_settings(stops: pd.DataFrame, baseline: str = BASELINE) -> dict[tuple, Friedman]:
+def in_settings(stops: pd.DataFrame, baseline: str = BASELINE) -> dict[tuple[str, str, float], Friedman]:
     """Friedman's test of the criteria's gaps in each setting, seeds as blocks.
 
     Args:
@@ -183,7 +186,7 @@ def over_runs(stops: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> pd
         out.
     """
     joined = _joined(stops).assign(improvement=lambda table: improvement(table, baseline))
-    rows = {}
+    rows: dict[str, dict[str, float]] = {}
     for criterion, of_runs in joined.groupby("criterion", sort=False, observed=True):
         rows[criterion] = {}
         for name, quantity, statistic in (
@@ -191,7 +194,7 @@ def over_runs(stops: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> pd
             ("improvement", "improvement", np.nanmean),
         ):
             known, (low, high) = of_runs[quantity].dropna(), seed_interval(of_runs, quantity, statistic)
-            value = statistic(known) if len(known) else math.nan
+            value = float(statistic(known)) if len(known) else math.nan
             rows[criterion] |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -222,8 +225,8 @@ def over_seeds(stops: pd.DataFrame, keys: list[str], quantities: Sequence[str]) 
     groups = stops.groupby(keys, observed=True)
     table = groups.agg(runs=("record", "count"), failed=("record", lambda record: record.isna().sum()))
     table["seeds"] = groups["seed"].nunique()
-    means = [(f"{quantity}_mean", quantity, quantity, np.mean) for quantity in quantities]
-    for column, stem, quantity, statistic in (*means, ("gap_iqm", "gap_iqm", "gap", interquartile_mean)):
+    averages: list[tuple[str, str, str, Statistic]] = [(f"{name}_mean", name, name, np.mean) for name in quantities]
+    for column, stem, quantity, statistic in [*averages, ("gap_iqm", "gap_iqm", "gap", interquartile_mean)]:
         samples = [values.dropna().to_numpy() for _, values in groups[quantity]]
         table[column] = [statistic(sample) if len(sample) else math.nan for sample in samples]
         table[[f"{stem}_low", f"{stem}_high"]] = intervals(samples, statistic)

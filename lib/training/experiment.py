@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -85,7 +87,7 @@ class Recording:
             writer = entered.enter_context(self._writer)
             self.finished = writer.finished
             if writer.state:
-                _go_on(self.training, writer)
+                _go_on(self.training, writer.state, writer.folder)
             self._entered = entered.pop_all()
         return self
 
@@ -123,8 +125,7 @@ class Recording:
 
 def _finished(experiment: Experiment, own_parts: dict[str, str]) -> Run | None:
     finished = Run.find(experiment)
-    changed = [part for part, state in own_parts.items() if finished and finished.own.get(part, state) != state]
-    if changed:
+    if finished and (changed := [part for part, now in own_parts.items() if finished.own.get(part, now) != now]):
         raise FileExistsError(
             f"{finished.folder}: holds a run of another version of your own {' and '.join(changed)}; remove it, or "
             "name another runs_folder"
@@ -132,13 +133,13 @@ def _finished(experiment: Experiment, own_parts: dict[str, str]) -> Run | None:
     return finished
 
 
-def _go_on(training: Training, writer: RunWriter) -> None:
+def _go_on(training: Training, state: dict[str, Any], folder: Path) -> None:
     try:
-        training.load_state_dict(writer.state)
+        training.load_state_dict(state)
     except (KeyError, RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())
         raise FileExistsError(
-            f"{writer.folder}: holds a checkpoint of another version of this code ({why}); remove it to begin anew"
+            f"{folder}: holds a checkpoint of another version of this code ({why}); remove it to begin anew"
         ) from error
 
 

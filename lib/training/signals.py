@@ -128,7 +128,7 @@ class View:
         return self.dataset.x_train[self.part.rows[:count]], self.part.given[:count]
 
     @cached_property
-    def graphs(self) -> list:
+    def graphs(self) -> list[np.ndarray]:
         """Activation graphs of the classes that the few samples have."""
         x, labels = self.few
         graphs = activation_graphs(self.model, x, labels, self.dataset.num_classes)
@@ -140,7 +140,7 @@ class View:
         return evaluate(self.model, self.dataset.x_train, self.validation.rows).argmax(dim=1)
 
     @property
-    def loss(self) -> Callable:
+    def loss(self) -> Callable[..., torch.Tensor]:
         """The training loss."""
         return LOSSES[self.experiment.loss].work
 

@@ -101,6 +101,7 @@ def test_a_server_that_is_silent_is_given_up(tmp_path, server, monkeypatch):
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_two_that_download_the_same_file_do_not_break_each_other(tmp_path, server):
     server.files["/a"] = CONTENT
     command = [

@@ -146,6 +146,7 @@ def test_a_run_on_data_that_has_changed_is_not_read(tmp_path):
         run(experiment)
 
 
+@pytest.mark.slow
 def test_a_report_is_made_of_a_run_on_own_data(tmp_path):
     folder = tmp_path / "a folder"
     folder.mkdir()

@@ -131,6 +131,7 @@ def test_a_damaged_folder_is_named_with_what_is_wrong(layout, damage, message):
     assert not list(layout.parent.glob("*.npz"))
 
 
+@pytest.mark.slow
 def test_the_real_sample(tmp_path):
     packed = SHARED / "tiny-imagenet" / "tiny-imagenet-20-classes.tar.xz"
     if not packed.exists():

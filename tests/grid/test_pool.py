@@ -26,6 +26,8 @@ from lib.training import run
 from tests.one_node import until
 from tests.pausing import Pause
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"epochs": 1, "window": 1, "criteria": ["cnd"], "optimizer": "sgd", "learning_rate": 0.1}
 LONG = SMALL | {"epochs": 40}
 

@@ -26,6 +26,8 @@ from lib.training import run
 from tests.one_node import OneNode, absent, until
 from tests.pausing import Pause
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"epochs": 2, "window": 2, "criteria": ["cnd"]}
 ON_ONE_NODE = ["--sbatch=--cpus-per-task=1 --mem=1G"]
 

@@ -16,6 +16,8 @@ from lib.runs import table as runs
 from lib.runs.folder import ARGS, DIVERGENCE, IMPORTED, LOG, PERFORMANCES, WEIGHTS
 from tests.original import CHANGES, CND, EPOCHS, RESULTS, TEST_ACCURACY, TRAIN, attributes, pickled, write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def target(tmp_path):

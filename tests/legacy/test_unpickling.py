@@ -202,6 +202,7 @@ def test_a_file_that_is_cut_anywhere_is_named(read, protocol):
             read(content[:end])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_a_damaged_file_is_read_or_named_but_never_worse(read, protocol):
     rng = random.Random(0)

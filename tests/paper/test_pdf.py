@@ -4,6 +4,8 @@ from pypdf import PdfReader
 
 from lib.paper import pdf
 
+pytestmark = pytest.mark.slow
+
 A4 = (595.3, 841.9)
 SIGNS = "± – × ≤ ≥ − · → ∞ τ ρ σ α Δ ∈ ½ é"
 LITERAL = "#hash $dollar$ *star* _under_ `tick` \\back // comment /* c */ @ref <label> [bracket]"

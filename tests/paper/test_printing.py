@@ -59,6 +59,7 @@ def test_html_has_intervals_in_small_type_and_is_escaped():
     assert 'class="dataframe labels-1"' in printing.html(table(3).drop(columns="Criterion"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [4, 60])
 def test_latex_compiles_as_it_is(written, tmp_path, rows):
     if shutil.which("pdflatex") is None:

@@ -14,6 +14,8 @@ from lib.paper import provenance, report
 from lib.paper.provenance import Provenance
 from lib.parameters import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 class Page(HTMLParser):
     """Counts tags, and collects what a page would load from elsewhere."""

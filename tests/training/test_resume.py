@@ -22,6 +22,8 @@ from lib.runs.interruption import Interrupted
 from lib.training import loop as training
 from lib.training import run
 
+pytestmark = pytest.mark.slow
+
 OF_AVERAGE = ["average_disagreement", "prediction_changes_average", "cnd_average"]
 LOOKING_BACK = ["prediction_changes_long", "forgetting_events", "area_under_margin", "validation_accuracy_noisy"]
 SETTINGS = {
