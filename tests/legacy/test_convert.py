@@ -435,7 +435,7 @@ def test_imported_runs_are_kept_in_the_cache_of_tables(place, target, monkeypatc
         assert set(runs.load(target)["run"]) == {other.folder.name}
 
 
-def test_imported_runs_share_a_table_with_runs_of_ours(imported, runs_folder, target):
+def test_imported_runs_share_a_table_with_runs_of_ours(imported, runs_folder, target, tiny):
     imported()
     for run in runs_folder.iterdir():
         if run.is_dir():
@@ -447,7 +447,10 @@ def test_imported_runs_share_a_table_with_runs_of_ours(imported, runs_folder, ta
         "digits": ["sgd"],
     }
     stopped = stops(table)
-    assert stopped.groupby(["dataset", "run"], observed=True).size().tolist() == [2 + 3] * 2 + [2 + 6] * 4
+    assert (
+        stopped.groupby(["dataset", "run"], observed=True).size().tolist()
+        == [2 + 3] * 2 + [3 + len(tiny["criteria"])] * 4
+    )
 
 
 def test_a_folder_of_many_imports_all_but_the_bad_ones(place, target, tmp_path, capsys):

@@ -79,7 +79,7 @@ def test_the_table_of_a_run_is_its_part_of_the_whole(runs_folder):
         (lambda run: without(run, "data"), "broken: KeyError: 'data'"),
         (
             lambda run: (run / PERFORMANCES).write_text("record,epoch\n1,1\n2,2\n3,3\n"),
-            "broken: performances.csv lacks cnd",
+            "broken: performances.csv lacks average_disagreement, cnd",
         ),
     ],
 )

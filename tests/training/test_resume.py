@@ -55,6 +55,7 @@ VARIANTS = {
         "train_samples": 300,
         "batch_size": 32,
         "average_epochs": 0.0,
+        "criteria": ["cnd", "known_polluted_accuracy", *LOOKING_BACK],
     },
 }
 
