@@ -4,6 +4,7 @@
     python -m lib submit slurm/full.yaml               what is missing or failed, on Slurm
     python -m lib status slurm/full.yaml               what became of each run
     python -m lib report --runs runs                   tables, figures and report of the runs that are there
+    python -m lib archive runs                         finished runs added to the logs that are kept with the code
     python -m lib paper                                the figures that are kept with the code, from the logs that are
     python -m lib import results                       results of the described original, as run folders
 
@@ -21,7 +22,7 @@ from lib.grid.execution import STOPPED
 from lib.grid.tasks import Task
 from lib.parameters import expanded
 
-_PLACES = ("runs", "data", "figures", "folder")
+_PLACES = ("runs", "data", "figures", "folder", "logs")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--runs", default="runs", help="runs folder (default runs)")
     report.add_argument("--figures", help="folder to write to (default: figures in the runs folder)")
     command("paper", _paper, "rebuild the figures, tables and report that are kept with the code, from logs")
+    archive = command("archive", _archive, "add finished runs to the logs from which the paper is rebuilt")
+    archive.add_argument("runs", help="runs folder")
+    archive.add_argument("--logs", default="logs", help="folder of the logs (default logs)")
     imported = command("import", _import, "turn results of the described original into run folders")
     imported.add_argument("folder", help="holds args.json and performances.pkl, or folders that do")
     imported.add_argument("--runs", default="runs", help="runs folder (default runs)")
@@ -172,6 +176,16 @@ def _build(runs: str, figures: str) -> int:
     shown = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
     print(f"The report is {shown}, and {shown.with_suffix('.pdf').name} beside it")
     return 0
+
+
+def _archive(options: argparse.Namespace) -> int:
+    from lib.runs.archive import archive
+
+    outcome = archive(options.runs, options.logs)
+    for name, reason in outcome.refused.items():
+        print(f"refused {name}: {reason}", file=sys.stderr)
+    print(f"{len(outcome.added)} runs archived in {options.logs}, {len(outcome.there)} were there")
+    return 1 if outcome.refused else 0
 
 
 def _import(options: argparse.Namespace) -> int:

@@ -1,6 +1,5 @@
 """The set-up in full, and what is missing, from the run folders and the grids."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pandas as pd
 from lib.catalogue import noise_title
 from lib.grid import tasks as grid
 from lib.parameters import PLACES, ROOT, Experiment, parameter_label
-from lib.runs.folder import ARGS, IMPORTED
+from lib.runs.folder import IMPORTED, description
 from lib.study.studies import Study
 
 
@@ -41,7 +40,7 @@ def data(studies: Iterable[Study], folder: Path | str) -> pd.DataFrame:
     """Samples, classes, recorded layers and source of each study, as its first run folder tells them."""
     rows = []
     for study in studies:
-        told = _description(folder, study.runs["run"].iloc[0])
+        told = description(ROOT / folder / study.runs["run"].iloc[0])
         about = told["data"]
         layers = ", ".join(f"{name or 'last hidden'} ({neurons})" for name, neurons in told.get("layers", {}).items())
         rows.append(
@@ -59,7 +58,7 @@ def data(studies: Iterable[Study], folder: Path | str) -> pd.DataFrame:
 
 def environments(runs: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
     """With what the runs were made: a row for each combination of versions, commit and device, and how many runs."""
-    rows = [_description(folder, name)["environment"] for name in runs["run"].unique()]
+    rows = [description(ROOT / folder / name)["environment"] for name in runs["run"].unique()]
     table = pd.DataFrame(rows).drop(columns=IMPORTED, errors="ignore").fillna("unknown").astype(str)
     return table.value_counts().rename("runs").reset_index()
 
@@ -83,10 +82,6 @@ def missing(there: Iterable[str], plan: Path) -> pd.DataFrame:
         row = {"Grid": f"slurm/{file.name}", "Planned": len(tasks), "There": len(tasks) - len(lacking), "Missing": told}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _description(folder: Path | str, run: str) -> dict[str, Any]:
-    return json.loads((ROOT / folder / run / ARGS).read_text())
 
 
 def _ordered(values: list[Any]) -> list[Any]:

@@ -14,6 +14,7 @@ from lib.grid.execution import executed
 from lib.grid.tasks import NOTEBOOKS
 from lib.paper import pdf
 from lib.parameters import ROOT
+from lib.runs import logs
 from lib.runs.folder import ARGS, unfinished
 
 _PAGE = """<!DOCTYPE html>
@@ -72,7 +73,8 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
         FileNotFoundError: where there is no finished run; the message says what to run first.
         RuntimeError: where a notebook fails.
     """
-    if all(unfinished(args.parent) for args in (ROOT / runs).glob(f"*/{ARGS}")):
+    finished = (args.parent for args in (ROOT / runs).glob(f"*/{ARGS}") if not unfinished(args.parent))
+    if not any(finished) and not logs.read(ROOT / runs):
         raise FileNotFoundError(f"no finished runs in {runs!r}: run `make demo` or `make news` first")
     folder = ROOT / figures
     idea: dict[str, Any] = {"epochs": idea_epochs, "figures_folder": figures}

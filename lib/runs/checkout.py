@@ -10,13 +10,13 @@ from lib.parameters import ROOT
 def commit() -> str | None:
     """The commit, which ends in "-dirty" where files differ from it; None where there is no git to ask.
 
-    Figures and tables, which the code writes, are no part of it.
+    Logs, figures and tables, which the code writes, are no part of it.
     """
     try:
         head = _git("rev-parse", "HEAD")
         if head.returncode:
             return None
-        dirty = _git("diff-index", "--quiet", "HEAD", "--", ".", ":!figures").returncode
+        dirty = _git("diff-index", "--quiet", "HEAD", "--", ".", ":!figures", ":!logs").returncode
     except OSError:
         return None
     return head.stdout.strip() + ("-dirty" if dirty else "")

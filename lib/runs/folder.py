@@ -7,6 +7,7 @@
 | `divergence.npy` | CND of every neuron, float32, shape (records, neurons); NaN where not yet recorded |
 | `run.log` | what happened when, seconds an epoch |
 | `weights.pt` | final weights; written last, so its presence marks the end; an imported run has none |
+| `weights_average.pt` | the average of the weights at the end, where one is kept |
 | `checkpoint.pt`, `checkpoint.previous.pt` | of an unfinished run, what it goes on from |
 | `run.lock` | who is writing |
 | `failure.txt` | why the last try failed, in one line |
@@ -26,9 +27,11 @@ from pyarrow import csv
 
 from lib.checks import DataError, ParameterError
 from lib.parameters import Experiment
+from lib.runs import logs
+from lib.runs.logs import Archived
 
 ARGS, PERFORMANCES, DIVERGENCE = "args.json", "performances.csv", "divergence.npy"
-LOG, WEIGHTS = "run.log", "weights.pt"
+LOG, WEIGHTS, WEIGHTS_AVERAGE = "run.log", "weights.pt", "weights_average.pt"
 LOCK, FAILURE = "run.lock", "failure.txt"
 IMPORTED = "imported_from"
 """Key of the environment in `args.json` that only an imported run has, see `lib.legacy`."""
@@ -75,7 +78,7 @@ class Run:
     @property
     def divergence(self) -> np.ndarray:
         """CND in bits, shape (records, neurons). Raises FileNotFoundError where it was not recorded."""
-        return np.load(self.folder / DIVERGENCE)
+        return divergence_of(self.folder)
 
     @property
     def source(self) -> str:
@@ -96,24 +99,38 @@ class Run:
     def table(self) -> pd.DataFrame:
         """`performances` as `lib.runs.load` gives them, with name, parameters and data source in every row."""
         performances = self.performances
-        constant = pd.DataFrame(_constant(self.folder.name, description(self.folder)), index=performances.index)
-        return pd.concat([constant, performances], axis=1)
+        about = pd.DataFrame(constant(self.folder.name, description(self.folder)), index=performances.index)
+        return pd.concat([about, performances], axis=1)
 
-    def weights(self) -> dict[str, Any]:
-        """Final weights, a tensor by name, for `load_state_dict`."""
+    def weights(self, average: bool = False) -> dict[str, Any]:
+        """Final weights, or their average, a tensor by name, for `load_state_dict`."""
         import torch  # here, because those who read tables and draw figures need not wait for it
 
-        return torch.load(self.folder / WEIGHTS, weights_only=True)
+        return torch.load(self.folder / (WEIGHTS_AVERAGE if average else WEIGHTS), weights_only=True)
 
 
 def description(folder: Path) -> dict[str, Any]:
-    """What `args.json` holds. Raises OSError, or ValueError where it is damaged."""
-    return json.loads((Path(folder) / ARGS).read_text())
+    """What `args.json` holds, of a run folder or an archived run. Raises OSError, or ValueError where it is damaged."""
+    archived = _archived(folder)
+    return archived.description if archived else json.loads((Path(folder) / ARGS).read_text())
+
+
+def _archived(folder: Path) -> Archived | None:
+    """The run in the archives that lie where its folder would; None where it has a folder, or is not there."""
+    return None if Path(folder).is_dir() else logs.read(Path(folder).parent).get(Path(folder).name)
 
 
 def layers_of(folder: Path) -> dict[str, int]:
     """Neurons of each layer in the stored divergences of a run, in their order; empty where it did not tell."""
     return description(folder).get("layers", {})
+
+
+def divergence_of(folder: Path) -> np.ndarray:
+    """CND in bits, shape (records, neurons). Raises FileNotFoundError where it was not recorded."""
+    archived = _archived(folder)
+    if archived and archived.divergence is not None:
+        return archived.divergence
+    return np.load(Path(folder) / DIVERGENCE)
 
 
 def divergence_by_layer(folder: Path, records: int | None = None) -> dict[str, np.ndarray]:
@@ -122,7 +139,7 @@ def divergence_by_layer(folder: Path, records: int | None = None) -> dict[str, n
     One layer without a name where the run does not tell its layers. Raises FileNotFoundError where none was recorded,
     ValueError where the file has not as many records, or not the neurons that the run tells.
     """
-    bits = np.load(Path(folder) / DIVERGENCE)
+    bits = divergence_of(folder)
     layers = layers_of(folder) or {"": bits.shape[-1]}
     expected = (len(bits) if records is None else records, sum(layers.values()))
     if bits.shape != expected or not expected[1]:
@@ -170,7 +187,7 @@ def read(folder: Path) -> tuple[Contents | None, str | None]:
         parameters, imported = about["parameters"], IMPORTED in about.get("environment", {})
         expected = parameters["epochs"] * parameters["records_per_epoch"]
         made = records(folder) if (folder / PERFORMANCES).exists() else pa.table({})
-        contents = Contents(_constant(folder.name, about), made)
+        contents = Contents(constant(folder.name, about), made)
         if len(made) != expected:
             return contents, f"unfinished: {len(made)} of {expected} records"
         missing = {"test_accuracy", *parameters["criteria"]} - set(made.column_names)
@@ -181,7 +198,7 @@ def read(folder: Path) -> tuple[Contents | None, str | None]:
     return contents, None if imported or (folder / WEIGHTS).exists() else f"unfinished: no {WEIGHTS}"
 
 
-def _constant(name: str, about: dict[str, Any]) -> dict[str, Any]:
+def constant(name: str, about: dict[str, Any]) -> dict[str, Any]:
     """What is the same in all records of a run: its name, every parameter, and its data."""
     parameters = {
         name: ",".join(str(item) for item in value) if isinstance(value, list | tuple) else value

@@ -14,7 +14,8 @@ from pyarrow import feather
 
 from lib.files import digest, write_whole
 from lib.parameters import ROOT, Experiment, expanded
-from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Contents, read
+from lib.runs import logs
+from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Contents, constant, read
 
 _OF_A_RUN = (ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS)
 _STAMPED = (ARGS, PERFORMANCES)
@@ -24,12 +25,13 @@ _VERSION = digest(" ".join(Experiment.__dataclass_fields__))
 
 
 def load(folder: Path | str) -> pd.DataFrame:
-    """All finished runs below a folder as one tidy table.
+    """All finished runs below a folder, and those archived in it, as one tidy table.
 
     What was read is kept in the folder, where it can be written, so that only runs that changed are read again.
 
     Args:
-        folder: holds one run folder a run, such as `runs`; relative paths start at the project root.
+        folder: holds one run folder a run, such as `runs`, or archives, as `logs` does; relative paths start at the
+            project root.
 
     Returns:
         A row a record of each run: `run` (its name), every parameter, `source` of its data, `record`, `epoch` and
@@ -48,11 +50,13 @@ def load(folder: Path | str) -> pd.DataFrame:
         else:
             skipped[name] = reason
             warnings.warn(f"run {name} skipped: {reason}", stacklevel=2)
+    archived = logs.read(root)
+    found |= {name: ([], Contents(constant(name, run.description), run.records)) for name, run in archived.items()}
     if not found:
         table = pd.DataFrame(columns=["run", "record", "epoch"])
     else:
         records = pa.concat_tables([run.records for _, run in found.values()], promote_options="default")
-        if len(found) >= _CACHED_FROM and list(found.values()) != list(cached.values()):
+        if not archived and len(found) >= _CACHED_FROM and list(found.values()) != list(cached.values()):
             _write_cache(root, found, records)
         table = _table([run for _, run in found.values()], records)
     table.attrs["skipped"] = skipped
@@ -76,14 +80,14 @@ def _stamps(root: Path) -> dict[str, list[Any]]:
 
 def _table(runs: list[Contents], records: pa.Table) -> pd.DataFrame:
     """Records with the constants of their run, in types small enough for a long table: texts as categories."""
-    constant, small = pd.DataFrame([run.constant for run in runs]), np.iinfo(np.int32)
-    for name, column in constant.items():
+    about, small = pd.DataFrame([run.constant for run in runs]), np.iinfo(np.int32)
+    for name, column in about.items():
         if not pd.api.types.is_numeric_dtype(column):
-            constant[name] = column.astype("category")
+            about[name] = column.astype("category")
         elif pd.api.types.is_integer_dtype(column) and column.between(small.min, small.max).all():
-            constant[name] = column.astype(np.int32)
+            about[name] = column.astype(np.int32)
     rows = np.repeat(np.arange(len(runs)), [len(run.records) for run in runs])
-    repeated = constant.take(rows).reset_index(drop=True)
+    repeated = about.take(rows).reset_index(drop=True)
     return pd.concat([repeated, records.to_pandas().astype({"record": np.int32})], axis=1)
 
 

@@ -15,7 +15,7 @@ from lib.files import write_whole
 from lib.parameters import Experiment
 from lib.runs import checkpoints
 from lib.runs.checkout import commit
-from lib.runs.folder import ARGS, DIVERGENCE, LOCK, LOG, PERFORMANCES, WEIGHTS, Run
+from lib.runs.folder import ARGS, DIVERGENCE, LOCK, LOG, PERFORMANCES, WEIGHTS, WEIGHTS_AVERAGE, Run
 from lib.runs.locks import Lock
 
 _log = logging.getLogger("lib")
@@ -81,7 +81,8 @@ class RunWriter:
         for left_by_a_killed_process in self.folder.glob("*.part"):
             left_by_a_killed_process.unlink()
         stored = checkpoints.load(self.folder, self.experiment.device)
-        (self.folder / WEIGHTS).unlink(missing_ok=True)
+        for name in (WEIGHTS, WEIGHTS_AVERAGE):
+            (self.folder / name).unlink(missing_ok=True)
         if stored and stored["content"] == self._content:
             self._go_on(stored)
             return
@@ -159,14 +160,19 @@ class RunWriter:
         except OSError as error:  # the run may well end without it
             _log.warning("no checkpoint after record %d: %s", self.records, error)
 
-    def finish(self, weights: dict[str, torch.Tensor]) -> Run:
-        """Store the final weights, which marks the run as finished."""
-        content = io.BytesIO()  # torch on a full disk does not say that it is full
-        torch.save(weights, content)
-        write_whole(self.folder / WEIGHTS, lambda part: part.write_bytes(content.getbuffer()))
+    def finish(self, weights: dict[str, torch.Tensor], average: dict[str, torch.Tensor] | None = None) -> Run:
+        """Store the final weights, and their average where there is one, which marks the run as finished."""
+        for name, values in ((WEIGHTS_AVERAGE, average), (WEIGHTS, weights)):
+            if values is not None:
+                self._store(name, values)
         checkpoints.remove(self.folder)
         _log.info("finished")
         return Run(self.experiment, self.folder)
+
+    def _store(self, name: str, weights: dict[str, torch.Tensor]) -> None:
+        content = io.BytesIO()  # torch on a full disk does not say that it is full
+        torch.save(weights, content)
+        write_whole(self.folder / name, lambda part: part.write_bytes(content.getbuffer()))
 
 
 def _line(values: Sequence[str] | Sequence[float]) -> str:

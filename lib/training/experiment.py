@@ -119,7 +119,8 @@ class Recording:
                 if record:
                     yield record
         _log.info(training.costs())
-        self.finished = writer.finish(training.model.state_dict())
+        average = training.average.model.state_dict() if training.average else None
+        self.finished = writer.finish(training.model.state_dict(), average)
 
 
 def _finished(experiment: Experiment, own_parts: dict[str, str]) -> Run | None:

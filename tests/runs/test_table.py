@@ -11,7 +11,7 @@ from lib.checks import DataError, ParameterError
 from lib.parameters import Experiment
 from lib.runs import folder as run_folder
 from lib.runs import table as runs
-from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Run
+from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, WEIGHTS_AVERAGE, Run
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_args_say_what_a_result_depends_on(runs_folder):
 
 def test_a_run_folder_holds_what_it_should(runs_folder):
     files = {path.name for path in first_run(runs_folder).iterdir()}
-    assert files == {ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS}
+    assert files == {ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS, WEIGHTS_AVERAGE}
     log = (first_run(runs_folder) / LOG).read_text()
     assert "record 3: " in log
     assert "s an epoch" in log

@@ -67,6 +67,8 @@ def test_a_training_that_is_iterated_gives_the_records_of_its_run(tmp_path, tiny
     for name in performances.columns[2:]:
         assert np.array_equal([record.values[name] for record in records], performances[name], equal_nan=True), name
     assert all(torch.equal(training.model.state_dict()[name], value) for name, value in finished.weights().items())
+    averaged = training.average.model.state_dict()
+    assert all(torch.equal(averaged[name], value) for name, value in finished.weights(average=True).items())
     assert list(training) == []
 
 
@@ -108,6 +110,45 @@ def test_recorded_numbers_are_those_of_the_final_network(tmp_path, tiny):
     bits = neuron_divergence(z, part.given[as_labelled], 10).numpy()
     assert np.allclose(finished.divergence[-1], bits, atol=0.02)
     assert last["cnd"] == pytest.approx(np.quantile(finished.divergence[-1], 0.9), abs=1e-6)
+
+
+def test_what_is_recorded_of_the_average_is_that_of_the_average(tmp_path):
+    criteria = ["cnd", "average_disagreement", "cnd_average", "known_polluted_log_likelihood_average"]
+    experiment = Experiment(runs_folder=str(tmp_path), network="news_mlp", epochs=3, window=1, criteria=criteria)
+    finished = run(experiment)
+    last, dataset = finished.performances.iloc[-1], data.load(experiment)
+    samples = draw(experiment, dataset)
+    networks = []
+    for average in (False, True):
+        networks.append(models.build(experiment, (1, 8, 8), 10).eval())
+        networks[-1].load_state_dict(finished.weights(average))
+    part, x = samples.measured, dataset.x_train
+    with torch.no_grad():
+        predicted, averaged = (network(x[part.rows]).argmax(dim=1) for network in networks)
+        test = networks[1](dataset.x_test[:]).argmax(dim=1)
+        polluted = networks[1](x[samples.probe.rows]).log_softmax(dim=1)
+    assert last["average_disagreement"] == (predicted != averaged).double().mean().item() > 0
+    assert last["test_accuracy_average"] == (test == dataset.y_test).double().mean().item()
+    wrong = part.corrupted
+    memorized = (averaged[wrong] == part.given[wrong]).double().mean().item()
+    assert last["corrupted_accuracy_given_average"] == memorized
+    log_likelihood = polluted.gather(1, samples.probe.given[:, None]).mean().item()
+    assert last["known_polluted_log_likelihood_average"] == pytest.approx(log_likelihood, abs=1e-5)
+    z = layers.pre_activations(networks[1], x[part.rows])
+    bits = neuron_divergence(z, part.given, 10, predicted=averaged)
+    assert last["cnd_average"] == pytest.approx(np.quantile(bits.numpy(), 0.9), abs=1e-3)
+
+
+def test_without_an_average_the_training_and_its_signals_are_the_same(tmp_path, tiny):
+    with_average, without = (
+        run(Experiment(runs_folder=str(tmp_path), dropout=0.2, average_epochs=epochs, **tiny)) for epochs in (1.0, 0.0)
+    )
+    assert not any("average" in name for name in without.performances)
+    assert not (without.folder / "weights_average.pt").exists()
+    assert without.performances.equals(with_average.performances[without.performances.columns])
+    assert np.array_equal(without.divergence, with_average.divergence, equal_nan=True)
+    with pytest.raises(ParameterError, match=r"average_epochs=0\.0: must be above 0 where criteria read the average"):
+        Experiment(average_epochs=0, criteria=["average_disagreement"])
 
 
 def test_prediction_changes_start_with_the_second_record(runs_folder):

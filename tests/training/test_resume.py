@@ -17,13 +17,14 @@ from lib.parameters import Experiment
 from lib.runs import checkpoints
 from lib.runs import writer as recording
 from lib.runs.checkpoints import CHECKPOINT, PREVIOUS
-from lib.runs.folder import ARGS, DIVERGENCE, LOCK, LOG, PERFORMANCES, WEIGHTS, Run
+from lib.runs.folder import ARGS, DIVERGENCE, LOCK, LOG, PERFORMANCES, WEIGHTS, WEIGHTS_AVERAGE, Run
 from lib.runs.interruption import Interrupted
 from lib.training import loop as training
 from lib.training import run
 
 pytestmark = pytest.mark.slow
 
+OF_AVERAGE = ["average_disagreement", "prediction_changes_average", "cnd_average"]
 LOOKING_BACK = ["prediction_changes_long", "forgetting_events", "area_under_margin", "validation_accuracy_noisy"]
 SETTINGS = {
     "epochs": 6,
@@ -42,7 +43,12 @@ VARIANTS = {
         "learning_rate": 0.02,
         "signal_passes": "training",
     },
-    "adam": {"optimizer": "adam", "learning_rate": 1e-3, "schedule": "cosine"},
+    "adam": {
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "schedule": "cosine",
+        "criteria": [*Experiment().criteria, *OF_AVERAGE],
+    },
     "images": {
         "network": "small_cnn",
         "augmentation": "crop_flip",
@@ -57,7 +63,7 @@ VARIANTS = {
 def whole(request, tmp_path_factory):
     """An uninterrupted run."""
     folder = str(tmp_path_factory.mktemp("whole"))
-    return run(Experiment(runs_folder=folder, **SETTINGS, **VARIANTS[request.param]))
+    return run(Experiment(runs_folder=folder, **SETTINGS | VARIANTS[request.param]))
 
 
 def elsewhere(finished, folder):
@@ -68,10 +74,15 @@ def assert_identical(first, second):
     """The same numbers to the last bit, each record once, and nothing of the way there left."""
     for name in (PERFORMANCES, DIVERGENCE):
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes(), name
-    weights = [each.weights() for each in (first, second)]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    averaged = first.experiment.average_epochs > 0
+    for average in (False, True)[: 1 + averaged]:
+        weights = [each.weights(average) for each in (first, second)]
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert second.performances["record"].tolist() == list(range(1, second.experiment.records + 1))
-    assert {path.name for path in second.folder.iterdir()} == {ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS}
+    assert {path.name for path in second.folder.iterdir()} == {
+        *(ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS),
+        *([WEIGHTS_AVERAGE] if averaged else []),
+    }
 
 
 def interrupt_after(monkeypatch, records):
