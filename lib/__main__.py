@@ -203,7 +203,7 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    from lib.data.preparing import prepare
+    from lib.data.loading import prepare
 
     experiments = [task.experiment for task in grid.read_tasks(options.tasks)]
     failures = prepare(experiments)

@@ -142,14 +142,14 @@ class Criterion(Row):
 OF_CIFAR = Stopping(10, 5, 0.9)
 DATASETS = Catalogue(
     Dataset("digits", "Digits", "data.loading:digits"),
-    Dataset("news", "NEWS", "data.loading:newsgroups", Stopping(100, 4, 0.1), of_images=False),
-    Dataset("cifar10", "CIFAR-10", "data.loading:images", OF_CIFAR),
-    Dataset("cifar100", "CIFAR-100", "data.loading:images", OF_CIFAR),
-    Dataset("cifar100_coarse", "CIFAR-100 coarse", "data.loading:images"),
-    Dataset("mnist", "MNIST", "data.loading:images"),
-    Dataset("fashion_mnist", "Fashion-MNIST", "data.loading:images"),
-    Dataset("svhn", "SVHN", "data.loading:images"),
-    Dataset("tiny_imagenet", "Tiny ImageNet", "data.loading:tiny_imagenet"),
+    Dataset("news", "NEWS", "data.news:load", Stopping(100, 4, 0.1), of_images=False),
+    Dataset("cifar10", "CIFAR-10", "data.vision:load", OF_CIFAR),
+    Dataset("cifar100", "CIFAR-100", "data.vision:load", OF_CIFAR),
+    Dataset("cifar100_coarse", "CIFAR-100 coarse", "data.vision:load"),
+    Dataset("mnist", "MNIST", "data.vision:load"),
+    Dataset("fashion_mnist", "Fashion-MNIST", "data.vision:load"),
+    Dataset("svhn", "SVHN", "data.vision:load"),
+    Dataset("tiny_imagenet", "Tiny ImageNet", "data.tiny_imagenet:load"),
 )
 
 _PEOPLE = "data.human_labels:load"

@@ -17,11 +17,12 @@ import torch
 
 from .arrays import like, to_numpy, to_tensor
 from .checks import ParameterError, check_at_least, check_choice
-from .estimators import gaussian, kernel, neighbours
-from .histograms import class_weights, count, divergence, histogram_divergence, ranges
+from .estimators import class_weights, gaussian, kernel, neighbours, of_counts
+from .histograms import count, ranges
 
 ESTIMATORS = {"gaussian": gaussian, "kernel": kernel, "neighbours": neighbours}
 """Estimators of the class densities other than histograms."""
+_BLOCK = 64  # neurons that they work on at a time
 
 
 def neuron_divergence(
@@ -67,11 +68,12 @@ def neuron_divergence(
     if not counted.any():
         return like(torch.full((z.shape[1],), math.nan, dtype=torch.float64), pre_activations)
     if estimator == "histogram":
-        return like(histogram_divergence(z, y, num_classes, bins, weights), pre_activations)
+        return like(of_counts(count(z, y, num_classes, bins), weights), pre_activations)
     z, y = z[counted], y[counted]
     ranges(z)
     share = class_weights(torch.bincount(y, minlength=num_classes).double(), weights)
-    return like(ESTIMATORS[estimator](z, y, num_classes, share), pre_activations)
+    bits = [ESTIMATORS[estimator](block, y, num_classes, share) for block in z.split(_BLOCK, dim=1)]
+    return like(torch.cat(bits), pre_activations)
 
 
 def aggregate(bits, quantile: float | None = 0.9, ordered: bool = False):
@@ -123,26 +125,28 @@ class StreamingDivergence:
         if (low is None) != (high is None):
             raise ParameterError("low and high: must be given both, or neither")
         self.num_classes, self.bins = num_classes, bins
-        self._low, self._high = (None if end is None else to_tensor(end).double() for end in (low, high))
-        if low is not None and not (self._high > self._low).all():
-            raise ParameterError("high: must be above low for every neuron")
+        self._range: tuple[torch.Tensor, torch.Tensor] | None = None
+        if low is not None:
+            self._range = to_tensor(low).double(), to_tensor(high).double()
+            if not (self._range[1] > self._range[0]).all():
+                raise ParameterError("high: must be above low for every neuron")
         self._counts: torch.Tensor | None = None
 
     def observe(self, pre_activations) -> None:
         """First pass: take the range of a batch, shape (n, neurons). Raises ValueError where it is not finite."""
         low, high = ranges(_at_least_single(to_tensor(pre_activations)))
-        self._low = low if self._low is None else self._low.minimum(low)
-        self._high = high if self._high is None else self._high.maximum(high)
+        if self._range:
+            low, high = self._range[0].minimum(low), self._range[1].maximum(high)
+        self._range = low, high
 
     def update(self, pre_activations, labels) -> None:
         """Last pass: count a batch; arguments and errors as for `neuron_divergence`."""
         z, y = _checked(pre_activations, labels, self.num_classes)
-        if self._low is None:
+        if self._range is None:
             raise ParameterError("low, high: must be given, or found by observe() on every batch before update()")
-        low, high = self._low.to(z.device), self._high.to(z.device)
         ranges(z)
-        z = z.clamp(low.to(z.dtype), high.to(z.dtype))
-        counts = count(z, y, low, high, self.num_classes, self.bins)
+        low, high = (end.to(z) for end in self._range)
+        counts = count(z.clamp(low, high), y, self.num_classes, self.bins, (low, high))
         self._counts = counts if self._counts is None else self._counts + counts
 
     def divergence(self, weights: str = "uniform") -> torch.Tensor:
@@ -150,7 +154,7 @@ class StreamingDivergence:
         check_choice("weights", weights, ["uniform", "frequency"])
         if self._counts is None:
             raise ParameterError("divergence(): must come after update()")
-        return divergence(self._counts, weights)
+        return of_counts(self._counts, weights)
 
 
 def _checked(pre_activations, labels, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:

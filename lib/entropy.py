@@ -6,9 +6,9 @@ graphs, estimated by stochastic Lanczos quadrature (Ubaru, Chen, Saad, SIAM J. M
 entropy is that of the normalised edge weights. Loops carry no weight in L and are left out of both.
 """
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import local
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from .checks import check_at_least
 
+Found = TypeVar("Found")
 CONFIDENCE = 0.99
 """Probability with which the sampling part of an estimate's error holds."""
 
@@ -50,42 +51,14 @@ def von_neumann_entropy(graph) -> float:
         ValueError: for a graph without edges (but the single node), that is directed, or whose weights are negative or
             not finite.
     """
-    with threadpool_limits(torch.get_num_threads()):
-        return _exact(graph, local())
-
-
-def von_neumann_entropies(graphs) -> list[float]:
-    """Exact von Neumann entropy of several graphs, side by side on torch's number of threads.
-
-    Args:
-        graphs: a sequence of graphs, such as `lib.graphs.ActivationGraphs`.
-
-    Returns:
-        Nats of each. Errors as for `von_neumann_entropy`.
-    """
-    kept = local()
-    return _side_by_side(lambda graph: _exact(graph, kept), graphs)
-
-
-def _side_by_side(measure, graphs) -> list:
-    threads = torch.get_num_threads()  # asked before the limit, which counts for torch too
-    # One thread for each graph: the solvers' own threads wait for memory more than they compute.
-    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(measure, (graphs[i] for i in range(len(graphs)))))
-
-
-def _exact(graph, kept: local) -> float:
-    weights = _weights(graph)
-    if weights.shape[0] == 1:
+    weights, degrees = _linked(graph)
+    if len(degrees) == 1:
         return 0.0
-    degrees, trace = _degrees(weights)
-    # Each thread keeps its dense matrix for the next graph: memory fresh from the system costs as much as filling it.
-    if getattr(kept, "density", np.empty(0)).shape != weights.shape:
-        kept.density = np.empty(weights.shape)
-    weights.toarray(out=kept.density)
-    kept.density *= -1 / trace
-    np.fill_diagonal(kept.density, degrees / trace)
-    return float(_f(np.linalg.eigvalsh(kept.density)).sum())
+    density = weights.toarray()
+    density *= -1 / degrees.sum()
+    np.fill_diagonal(density, degrees / degrees.sum())
+    with threadpool_limits(torch.get_num_threads()):
+        return float(_f(np.linalg.eigvalsh(density)).sum())
 
 
 def approximate_von_neumann_entropy(graph, probes: int = 16, steps: int = 30, seed: int = 0) -> Estimate:
@@ -110,31 +83,29 @@ def approximate_von_neumann_entropy(graph, probes: int = 16, steps: int = 30, se
     """
     check_at_least(2, probes=probes)
     check_at_least(1, steps=steps)
-    weights = _weights(graph)
-    if weights.shape[0] == 1:
+    weights, degrees = _linked(graph)
+    if len(degrees) == 1:
         return Estimate(0.0, 0.0)
-    degrees, trace = _degrees(weights)
-    if not degrees.all():  # nodes without edges add nothing
-        weights, degrees = weights[degrees > 0][:, degrees > 0], degrees[degrees > 0]
-    n = len(degrees)
+    n, trace = len(degrees), degrees.sum()
+    share, largest = degrees[:, None] / trace, degrees.max() / trace
     signs = np.random.default_rng(seed).integers(0, 2, (n, probes)) * 2.0 - 1
-    share = degrees[:, None] / trace
-    diagonals, offs = _lanczos(lambda v: share * v - (weights @ v) / trace, signs, steps, share.max())
+    diagonals, offs = _lanczos(lambda v: share * v - (weights @ v) / trace, signs, steps, largest)
     values = n * np.array([_quadrature(*tridiagonal) for tridiagonal in zip(diagonals.T, offs.T, strict=True)])
-    largest = 2 * share.max()  # Gershgorin: a row's absolute sum is twice its diagonal
-    quadrature = n * largest / (2 * steps * (2 * steps - 1))
+    # Gershgorin: a row's absolute sum, the bound b, is twice its diagonal.
+    quadrature = n * 2 * largest / (2 * steps * (2 * steps - 1))
     sampling = student.ppf((1 + CONFIDENCE) / 2, probes - 1) * values.std(ddof=1) / np.sqrt(probes)
     return Estimate(float(values.mean()), float(quadrature + sampling))
 
 
-def approximate_von_neumann_entropies(graphs, probes: int = 16, steps: int = 30, seed: int = 0) -> list[Estimate]:
-    """Estimates of several graphs, side by side on torch's number of threads.
+def side_by_side(measure: Callable[[Any], Found], graphs: Sequence[Any]) -> list[Found]:
+    """What a measure gives for each of several graphs, such as `lib.graphs.ActivationGraphs`, in torch's threads.
 
-    Args:
-        graphs: a sequence of graphs.
-        probes, steps, seed: as for `approximate_von_neumann_entropy`, and so are the errors.
+    For many graphs faster than one after another: the solvers' own threads, one a graph here, wait for memory more than
+    they compute.
     """
-    return _side_by_side(lambda graph: approximate_von_neumann_entropy(graph, probes, steps, seed), graphs)
+    threads = torch.get_num_threads()  # asked before the limit, which counts for torch too
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(measure, (graphs[i] for i in range(len(graphs)))))
 
 
 def shannon_entropy(graph) -> float:
@@ -183,12 +154,21 @@ def _weights(graph) -> sparse.csr_array:
     return sparse.csr_array(matrix - sparse.diags_array(loops)) if loops.any() else matrix
 
 
-def _degrees(weights: sparse.csr_array) -> tuple[np.ndarray, float]:
-    """Degrees, the diagonal of the Laplacian, and their sum, its trace. Raises ValueError where there is no edge."""
-    degrees = np.asarray(weights.sum(axis=1)).ravel()
+def _linked(graph) -> tuple[sparse.csr_array, np.ndarray]:
+    """Weights and degrees of the nodes that have an edge; L is diag(degrees) - weights, its trace their sum.
+
+    Raises ValueError where there is no edge, but for a single node.
+    """
+    weights = _weights(graph)
+    degrees = weights.sum(axis=1)
+    if len(degrees) == 1:
+        return weights, degrees
     if not degrees.sum() > 0:
         raise ValueError("graph: must have an edge of weight above 0")
-    return degrees, float(degrees.sum())
+    if not degrees.all():
+        linked = degrees > 0
+        weights, degrees = weights[linked][:, linked], degrees[linked]
+    return weights, degrees
 
 
 def _lanczos(product, start: np.ndarray, steps: int, scale: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,16 +1,22 @@
-"""Networks of the study. Any other `nn.Module` works as well, see `register`."""
+"""Networks of the study, as functions of sample shape, number of classes and dropout.
+
+Any other `nn.Module` works as well, see `register`. The probability `dropout` is that of a hidden unit, in residual
+networks of a feature before the classifier.
+"""
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import nn
+from torch.nn.functional import relu
 
 from .catalogue import NETWORKS, Network
 from .checks import ParameterError
 from .parameters import Experiment
-from .resnets import PreActResNet, torchvision_resnet
+from .torchvision_operators import declare
 
 
 def mlp(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
@@ -62,10 +68,78 @@ def lenet(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0)
     )
 
 
+def news_mlp(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
+    """The NEWS network of Yu et al. (ICML 2019) behind its embedding: 1200 and 300 units, batch norm, softsign."""
+    hidden: list[nn.Module] = []
+    for width_in, width in ((math.prod(sample_shape), 1200), (1200, 300)):
+        hidden += [nn.Linear(width_in, width), nn.BatchNorm1d(width), nn.Softsign(), nn.Dropout(dropout)]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(300, num_classes))
+
+
+class PreActBlock(nn.Module):
+    """Two 3x3 convolutions, each behind batch norm and ReLU (He et al., ECCV 2016, Figure 4e).
+
+    Where the shape changes, the shortcut is a 1x1 convolution of the first normalised, rectified input.
+    """
+
+    def __init__(self, width_in: int, width: int, stride: int):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(width_in)
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        changes = stride != 1 or width_in != width
+        self.shortcut = nn.Conv2d(width_in, width, 1, stride, bias=False) if changes else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps of shape (n, width_in, h, w) to (n, width, h / stride, w / stride)."""
+        active = relu(self.bn1(x))
+        kept = x if self.shortcut is None else self.shortcut(active)
+        return kept + self.conv2(relu(self.bn2(self.conv1(active))))
+
+
+def preact_resnet(
+    blocks: tuple[int, ...], sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0
+) -> nn.Module:
+    """Pre-activation ResNet for small images, as it is used with noisy labels; `blocks` in each stage.
+
+    A 3x3 stem of 64 maps; four stages of 64, 128, 256 and 512 maps, the last three of stride 2; mean over positions;
+    linear classifier. As in the implementation that the field shares, no batch norm follows the last block.
+    """
+    network = nn.Sequential(OrderedDict(stem=nn.Conv2d(sample_shape[0], 64, 3, padding=1, bias=False)))
+    network.stages, width = nn.Sequential(), 64
+    for stage, count in enumerate(blocks):
+        first = PreActBlock(width, 64 << stage, stride=2 if stage else 1)
+        width = 64 << stage
+        network.stages.append(nn.Sequential(first, *(PreActBlock(width, width, 1) for _ in range(count - 1))))
+    network.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network.dropout = nn.Dropout(dropout)
+    network.classifier = nn.Linear(width, num_classes)
+    return network
+
+
+def torchvision_resnet(depth: int, sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
+    """torchvision's ResNet of depth 18 or 50 with the CIFAR stem: a 3x3 convolution of stride 1 and no pooling."""
+    declare()
+    from torchvision import models
+
+    network = {18: models.resnet18, 50: models.resnet50}[depth](num_classes=num_classes)
+    network.conv1 = nn.Conv2d(sample_shape[0], 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
+    network.fc = nn.Sequential(nn.Dropout(dropout), network.fc)
+    return network
+
+
+preact_resnet9 = partial(preact_resnet, (1, 1, 1, 1))
+preact_resnet18 = partial(preact_resnet, (2, 2, 2, 2))
+preact_resnet34 = partial(preact_resnet, (3, 4, 6, 3))
+resnet18 = partial(torchvision_resnet, 18)
+resnet50 = partial(torchvision_resnet, 50)
+
+
 def vit(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
     """ViT-Tiny (Touvron et al., ICML 2021): 12 blocks of width 192, 3 heads; torchvision's, on 8x8 patches an image."""
-    from .torchvision_operators import declare
-
     declare()
     from torchvision.models import VisionTransformer
 
@@ -88,21 +162,6 @@ def vit(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -
         nn.init.zeros_(network.conv_proj.bias)
     nn.init.trunc_normal_(network.heads.head.weight, std=0.02)
     return network
-
-
-def news_mlp(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
-    """The NEWS network of Yu et al. (ICML 2019) behind its embedding: 1200 and 300 units, batch norm, softsign."""
-    hidden: list[nn.Module] = []
-    for width_in, width in ((math.prod(sample_shape), 1200), (1200, 300)):
-        hidden += [nn.Linear(width_in, width), nn.BatchNorm1d(width), nn.Softsign(), nn.Dropout(dropout)]
-    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(300, num_classes))
-
-
-preact_resnet9 = partial(PreActResNet, (1, 1, 1, 1))
-preact_resnet18 = partial(PreActResNet, (2, 2, 2, 2))
-preact_resnet34 = partial(PreActResNet, (3, 4, 6, 3))
-resnet18 = partial(torchvision_resnet, 18)
-resnet50 = partial(torchvision_resnet, 50)
 
 
 def register(name: str, builder: Callable[..., nn.Module]) -> None:

@@ -11,8 +11,7 @@ import torch
 from scipy.stats import truncnorm
 
 from .arrays import like, to_numpy
-from .catalogue import NOISES
-from .checks import ParameterError, check_at_least, check_choice
+from .checks import ParameterError, check_at_least
 from .seeds import stream
 
 RATE_DEVIATION = 0.1
@@ -116,9 +115,8 @@ def instance(labels, inputs, rate: float, num_classes: int, seed: int) -> Noisy:
     """
     true = _checked(labels, num_classes)
     _check_rate(rate)
-    if inputs is None or len(inputs) != len(true):
-        found = "none" if inputs is None else f"{len(inputs)} samples"
-        raise ParameterError(f"inputs ({found}): must be as many as the {len(true)} labels for instance noise")
+    if len(inputs) != len(true):
+        raise ParameterError(f"inputs of {len(inputs)} samples: must be as many as the {len(true)} labels")
     inputs = torch.from_numpy(inputs) if isinstance(inputs, np.ndarray) else inputs
     noisy = true.copy()
     if rate > 0:
@@ -136,23 +134,13 @@ def instance(labels, inputs, rate: float, num_classes: int, seed: int) -> Noisy:
                 logits[:, label] = -torch.inf
                 places = rows.numpy()  # a tensor of one number would index NumPy's arrays as that number
                 noisy[places] = _draw(logits.softmax(dim=1).cpu().numpy(), draws[places])
-    return compare(like(noisy, labels), labels)
+    return compare(noisy, labels)
 
 
 def _draw(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """A class for each row of probabilities (n, K) by a uniform number of [0, 1), never one of probability 0."""
     cumulative = probabilities.cumsum(axis=1)
     return (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=1)
-
-
-def corrupt(kind: str, labels, rate: float, num_classes: int, seed: int, inputs=None) -> Noisy:
-    """Noise of a kind in `lib.catalogue` other than human labels; instance noise needs the inputs.
-
-    Arguments, result and errors as in `symmetric` and `instance`.
-    """
-    check_choice("noise", kind, [name for name, row in NOISES.items() if not row.people_of])
-    given = {"inputs": inputs} if NOISES[kind].of_inputs else {}
-    return NOISES[kind](labels=labels, rate=rate, num_classes=num_classes, seed=seed, **given)
 
 
 def known_polluted_probe(labels, size: int, num_classes: int, seed: int):
@@ -207,4 +195,4 @@ def _corrupt(labels, rate, num_classes, seed, wrong_labels) -> Noisy:
     chosen = rng.permutation(len(given))[: round(rate * len(given))]
     noisy = given.copy()
     noisy[chosen] = wrong_labels(given[chosen], num_classes, rng)
-    return compare(like(noisy, labels), labels)
+    return compare(noisy, labels)

@@ -95,7 +95,7 @@ class Experiment:
     image_size: int = _row(0, "pixels that a folder's images are scaled and cropped to; 0: as they are", _AT_LEAST_0)
     layout: str = _row(
         "auto",
-        "axes of your own samples; auto: what alone fits, see `lib.data.layout`",
+        "axes of your own samples; auto: what alone fits, see `lib.data.dataset`",
         choices=("auto", "channels_last", "channels_first", "features"),
     )
     scaling: str = _row(

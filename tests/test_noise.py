@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, truncnorm
 
 from lib import noise
+from lib.catalogue import NOISES
 from lib.checks import ParameterError
 from lib.data import load
 from lib.data.inputs import Inputs
@@ -75,7 +76,7 @@ def test_the_input_is_left_alone():
 
 def test_no_noise_changes_nothing():
     labels = np.arange(20) % 5
-    noisy, corrupted, _ = noise.corrupt("none", labels, 0.0, 5, seed=0)
+    noisy, corrupted, _ = noise.none(labels, 0.0, 5, seed=0)
     assert np.array_equal(noisy, labels)
     assert not corrupted.any()
 
@@ -95,11 +96,6 @@ def test_wrong_arguments(arguments, message):
     with pytest.raises(ParameterError) as error:
         noise.symmetric(*arguments)
     assert message in str(error.value)
-
-
-def test_unknown_kind():
-    with pytest.raises(ParameterError, match="did you mean 'pair'"):
-        noise.corrupt("pairs", np.array([0]), 0.1, 2, 0)
 
 
 def test_probe_labels_are_other_labels_of_distinct_samples():
@@ -173,7 +169,7 @@ def test_instance_noise_does_not_depend_on_how_samples_are_grouped(monkeypatch):
 
 def test_instance_noise_agrees_for_images_and_their_pixels():
     images = torch.randint(0, 256, (200, 5, 5, 3), dtype=torch.uint8)
-    inputs = Inputs.images(images, [0.5] * 3, [0.2] * 3)
+    inputs = Inputs.normalised(images, [127.5] * 3, [51.0] * 3, are_images=True)
     labels = torch.arange(200) % 4
     assert torch.equal(
         noise.instance(labels, inputs, 0.5, 4, seed=0).labels, noise.instance(labels, inputs[:], 0.5, 4, seed=0).labels
@@ -182,7 +178,7 @@ def test_instance_noise_agrees_for_images_and_their_pixels():
 
 def test_instance_noise_checks_its_arguments():
     labels = np.arange(6) % 3
-    with pytest.raises(ParameterError, match=r"inputs \(5 samples\): must be as many as the 6 labels"):
+    with pytest.raises(ParameterError, match=r"inputs of 5 samples: must be as many as the 6 labels"):
         noise.instance(labels, inputs_of(5), 0.3, 3, seed=0)
     with pytest.raises(ParameterError, match=r"noise_rate=1\.0: must be a number in \[0, 1\)"):
         noise.instance(labels, inputs_of(6), 1.0, 3, seed=0)
@@ -210,7 +206,8 @@ def test_transition_matrices(rate):
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.9])
 def test_every_kind_says_its_realised_rate(kind, rate):
     labels = torch.arange(1000) % 10
-    noisy = noise.corrupt(kind, labels, rate, 10, seed=0, inputs=inputs_of(1000))
+    given = {"inputs": inputs_of(1000)} if kind == "instance" else {}
+    noisy = NOISES[kind](labels=labels, rate=rate, num_classes=10, seed=0, **given)
     assert noisy.rate == (noisy.labels != labels).double().mean().item() == noisy.corrupted.double().mean().item()
     assert noisy.rate == pytest.approx(rate, abs=0.07)
 
@@ -249,7 +246,7 @@ import resource, torch
 from lib.data.inputs import Inputs
 from lib.noise import instance
 images = torch.zeros(1, 32, 32, 3, dtype=torch.uint8).expand(50_000, -1, -1, -1)
-inputs = Inputs.images(images, [0.5] * 3, [0.2] * 3)
+inputs = Inputs.normalised(images, [127.5] * 3, [51.0] * 3, are_images=True)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 instance(torch.arange(50_000) % 10, inputs, 0.4, 10, seed=0)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
@@ -270,9 +267,7 @@ def test_instance_noise_of_classes_with_a_single_sample():
     assert np.array_equal(noisy != labels, corrupted)
 
 
-def test_instance_noise_takes_arrays_and_needs_inputs():
+def test_instance_noise_takes_arrays():
     labels, x = np.arange(60) % 3, np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
-    from_array = noise.corrupt("instance", labels, 0.5, 3, seed=0, inputs=x)
+    from_array = noise.instance(labels, x, 0.5, 3, seed=0)
     assert np.array_equal(from_array.labels, noise.instance(labels, torch.from_numpy(x), 0.5, 3, seed=0).labels)
-    with pytest.raises(ParameterError, match=r"inputs \(none\): must be as many as the 60 labels"):
-        noise.corrupt("instance", labels, 0.5, 3, seed=0)

@@ -4,6 +4,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import pooch
+
 from lib.checks import ParameterError
 from lib.files import alone_in, scratch
 
@@ -47,16 +49,12 @@ def fetch(archive: Archive, folder: Path) -> Path:
             if not target.exists():  # another process may have got it meanwhile
                 _download(archive, folder, target)
                 return target
-    import pooch
-
     if pooch.file_hash(str(target), "md5") != archive.md5:
         raise ParameterError(f"data_folder: {target} is cut, corrupted or another file (MD5 differs); delete it")
     return target
 
 
 def _download(archive: Archive, folder: Path, target: Path) -> None:
-    import pooch  # takes a moment, which runs on prepared data need not wait for
-
     download = pooch.HTTPDownloader(progressbar=True, timeout=_TIMEOUT, chunk_size=_CHUNK)
     failures = []
     for url in archive.urls:

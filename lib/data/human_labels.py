@@ -6,6 +6,7 @@ arrays, so that no code in them can run.
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
     """Every label of an official file by name, int64 of shape (n,). Raises ParameterError, and runs no code in it."""
     # Which functions of NumPy make its arrays is told by the arrays; the files name them by their old and new places.
     functions = {name: made.__reduce__()[0] for name, made in (("_reconstruct", np.empty(0)), ("scalar", np.int64()))}
-    allowed = [
+    allowed: list[Any] = [
         *((call, f"{numpy}.multiarray.{name}") for name, call in functions.items() for numpy in _CORES),
         *(np.ndarray, np.dtype, np.dtypes.Int64DType, np.dtypes.Int32DType),
     ]

@@ -3,6 +3,8 @@
 Numbers stay as they are in the memory of the prepared file (or on the GPU), so that no run holds a dataset twice.
 """
 
+from dataclasses import dataclass, replace
+
 import torch
 
 from lib.data.augmentation import Moves, apply
@@ -11,51 +13,39 @@ from lib.data.augmentation import Moves, apply
 _ON_CARDS = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.float64}
 
 
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """The inputs of one set. Indexing with rows (a tensor, slice or list) gives what a network sees of them:
 
     float32, shape (n, ...); images as (n, channels, height, width).
 
-    Args:
+    Attributes:
         stored: numbers of any type, shape (n, ...); images (n, height, width, channels).
         weight, bias: a network sees stored * weight + bias, both of the shape of a flattened sample; None: as stored.
         are_images: whether they are images, which can be augmented.
         channels_last: the memory format of batches of images.
     """
 
-    def __init__(
-        self,
-        stored: torch.Tensor,
-        weight: torch.Tensor | None = None,
-        bias: torch.Tensor | None = None,
-        are_images: bool = False,
-        channels_last: bool = False,
-    ):
-        self.stored, self.are_images = stored, are_images
-        self._weight, self._bias, self._channels_last = weight, bias, channels_last
+    stored: torch.Tensor
+    weight: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
+    are_images: bool = False
+    channels_last: bool = False
 
     @classmethod
-    def features(cls, stored: torch.Tensor, mean=None, std=None) -> "Inputs":
-        """Inputs of shape (n, ...); a network sees (value - mean) / std, or where these are None the value.
+    def normalised(cls, stored: torch.Tensor, mean, std, are_images: bool = False) -> "Inputs":
+        """Inputs of which a network sees (stored - mean) / std.
 
         Args:
-            stored: the numbers.
-            mean, std: of each value of a flattened sample.
+            stored, are_images: as above.
+            mean, std: of each channel of images, of each value of a flattened sample of features.
         """
-        return cls(stored) if mean is None else cls(stored, *_affine(stored, mean, std, 1))
-
-    @classmethod
-    def images(cls, stored: torch.Tensor, mean, std, largest: float = 255) -> "Inputs":
-        """Images, shape (n, height, width, channels); a network sees (value / largest - mean) / std.
-
-        Args:
-            stored: the images.
-            mean, std: of each channel, on the scale [0, 1].
-            largest: the value of white.
-        """
-        places = stored.shape[1] * stored.shape[2]
-        weight, bias = (by_channel.repeat(places) for by_channel in _affine(stored, mean, std, largest))
-        return cls(stored, weight, bias, are_images=True)
+        mean, std = (torch.as_tensor(values, dtype=torch.float64) for values in (mean, std))
+        # Single precision could not tell large integers and doubles apart.
+        fine = stored.dtype.itemsize > 2 and stored.dtype != torch.float32
+        times = stored[0].numel() // len(mean)
+        weight, bias = (values.to(torch.float64 if fine else torch.float32) for values in (1 / std, -mean / std))
+        return cls(stored, weight.repeat(times), bias.repeat(times), are_images)
 
     @property
     def shape(self) -> torch.Size:
@@ -75,28 +65,20 @@ class Inputs:
 
     def take(self, rows: torch.Tensor) -> "Inputs":
         """Some of the inputs."""
-        return Inputs(self.stored[rows], self._weight, self._bias, self.are_images, self._channels_last)
+        return replace(self, stored=self.stored[rows])
 
     def _seen(self, batch: torch.Tensor) -> torch.Tensor:
-        if self._weight is None:
+        if self.weight is None or self.bias is None:
             seen = batch.float()
         else:  # one pass over the batch, with a weight and a bias for each value of a sample
-            seen = torch.addcmul(self._bias, batch.flatten(1), self._weight).float().view(batch.shape)
+            seen = torch.addcmul(self.bias, batch.flatten(1), self.weight).float().view(batch.shape)
         if not self.are_images:
             return seen
-        memory_format = torch.channels_last if self._channels_last else torch.contiguous_format
+        memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
         return seen.permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
 
     def to(self, device: str, channels_last: bool = False) -> "Inputs":
         """The same inputs on a device, images in the memory format asked for."""
         known = self.stored if device == "cpu" else self.stored.to(_ON_CARDS.get(self.stored.dtype, self.stored.dtype))
-        moved = (None if tensor is None else tensor.to(device) for tensor in (known, self._weight, self._bias))
-        return Inputs(*moved, are_images=self.are_images, channels_last=channels_last)
-
-
-def _affine(stored: torch.Tensor, mean, std, largest: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias, in double precision where single precision could not tell the stored numbers apart."""
-    mean, std = torch.as_tensor(mean, dtype=torch.float64), torch.as_tensor(std, dtype=torch.float64)
-    fine = stored.dtype.itemsize > 2 and stored.dtype != torch.float32
-    weight, bias = 1 / (largest * std), -mean / std
-    return (weight, bias) if fine else (weight.float(), bias.float())
+        weight, bias = (None if values is None else values.to(device) for values in (self.weight, self.bias))
+        return Inputs(known.to(device), weight, bias, self.are_images, channels_last)

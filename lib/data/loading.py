@@ -1,56 +1,29 @@
-"""Every dataset of the study by name, prepared on first use, in memory on one device."""
+"""Every dataset of `lib.catalogue` by name, prepared on first use, in memory on one device; the digits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from lib.catalogue import DATASETS
+from lib.catalogue import DATASETS, NOISES
 from lib.catalogue import Dataset as DatasetRow
 from lib.checks import ParameterError
 from lib.data import own as own_data
-from lib.data import prepared, vision
+from lib.data import samples
 from lib.data.dataset import Dataset, from_arrays
+from lib.data.prepared import prepared
 from lib.parameters import ROOT, Experiment
 from lib.seeds import stream
+
+_OF_DATA = ("dataset", "data_folder", "image_size", "glove_file")
 
 
 def digits(experiment: Experiment) -> Dataset:
     """scikit-learn's embedded handwritten digits: 1,797 images of shape (1, 8, 8) in [0, 1], split 70/30."""
-    arrays = prepared.prepared(ROOT / experiment.data_folder / "digits.npz", _compute_digits)
-    return from_arrays(arrays, "digits", ([0.0], [1.0]), largest=16)
-
-
-def newsgroups(experiment: Experiment) -> Dataset:
-    """20 Newsgroups in its 7 top-level classes, as pooled word vectors (see `lib.data.news`)."""
-    from lib.data import news  # scikit-learn takes seconds to import, which runs on other data need not wait for
-
-    folder = ROOT / experiment.data_folder
-    glove = news.glove_path(experiment.glove_file)
-    arrays = prepared.prepared(folder / news.file_name(glove), lambda: news.compute(folder, glove))
-    return from_arrays(arrays, "news", axes="features", scaling="none")
-
-
-def images(experiment: Experiment) -> Dataset:
-    """An image dataset of torchvision (see `lib.data.vision`), prepared from its official archive."""
-    name = experiment.dataset.removesuffix("_coarse")
-    folder = ROOT / experiment.data_folder
-    arrays = prepared.prepared(folder / f"{name}.npz", lambda: vision.compute(name, folder))
-    arrays.setdefault("source", np.array(vision.VISION[name].title))
-    statistics = vision.VISION[name].mean, vision.VISION[name].std
-    dataset = from_arrays(arrays, f"{name}.npz", statistics)
-    dataset = dataset if name == experiment.dataset else vision.coarse(dataset)
-    return replace(dataset, source=vision.source(name, dataset.source, dataset.x_train.stored.numpy()))
-
-
-def tiny_imagenet(experiment: Experiment) -> Dataset:
-    """Tiny ImageNet, prepared from its official archive or folder (see `lib.data.tiny_imagenet`)."""
-    from lib.data import tiny_imagenet
-
-    folder = ROOT / experiment.data_folder
-    arrays = prepared.prepared(folder / "tiny_imagenet.npz", lambda: tiny_imagenet.compute(folder))
-    return from_arrays(arrays, "Tiny ImageNet", tiny_imagenet.STATISTICS)
+    arrays = prepared(ROOT / experiment.data_folder / "digits.npz", _compute_digits)
+    return from_arrays(arrays, "digits", (np.zeros(1), np.full(1, 16)))
 
 
 def _compute_digits() -> dict[str, np.ndarray]:
@@ -58,18 +31,12 @@ def _compute_digits() -> dict[str, np.ndarray]:
     from sklearn.model_selection import train_test_split
 
     bunch = load_digits()
-    pixels, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.3, stratify=labels, random_state=0)
-    return {
-        "x_train": pixels[train],
-        "y_train": labels[train],
-        "x_test": pixels[test],
-        "y_test": labels[test],
-        "classes": bunch.target_names.astype(str),
-        "source": np.array(
-            "scikit-learn load_digits (UCI Optical Recognition of Handwritten Digits), stratified 70/30 split"
-        ),
-    }
+    split = train_test_split(
+        bunch.images.astype(np.uint8), bunch.target, test_size=0.3, stratify=bunch.target, random_state=0
+    )
+    source = "scikit-learn load_digits (UCI Optical Recognition of Handwritten Digits), stratified 70/30 split"
+    arrays = dict(zip(("x_train", "x_test", "y_train", "y_test"), split, strict=True))
+    return arrays | {"classes": bunch.target_names.astype(str), "source": np.array(source)}
 
 
 def register(name: str, loader: Callable[[Experiment], Dataset]) -> None:
@@ -86,29 +53,51 @@ def load(experiment: Experiment) -> Dataset:
     """
     loader = own_data.load if experiment.own_data else DATASETS[experiment.dataset]
     dataset = _reduced(loader(experiment), experiment)
-    if experiment.augmentation != "none" and not dataset.x_train.are_images:
-        raise ParameterError(f"augmentation={experiment.augmentation!r}: must be none for data that is no images")
-    if experiment.augmentation != "none" and len(set(dataset.x_train.shape[2:])) > 1:
-        raise ParameterError(f"augmentation={experiment.augmentation!r}: must be none for images that are not square")
+    images_are_square = dataset.x_train.are_images and len(set(dataset.x_train.shape[2:])) == 1
+    if experiment.augmentation != "none" and not images_are_square:
+        what = "images that are not square" if dataset.x_train.are_images else "data that is no images"
+        raise ParameterError(f"augmentation={experiment.augmentation!r}: must be none for {what}")
     return dataset.to(experiment.device, experiment.memory_format == "channels_last")
 
 
 def _reduced(dataset: Dataset, experiment: Experiment) -> Dataset:
     """The dataset with the samples asked for: training samples drawn by the seed, test samples the same for all."""
     told = []
-    for part, asked, seed in (
-        ("train", experiment.train_samples, experiment.seed),
-        ("test", experiment.test_samples, 0),
-    ):
+    asked = {"train": (experiment.train_samples, experiment.seed), "test": (experiment.test_samples, 0)}
+    for part, (count, seed) in asked.items():
         inputs, labels = getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")
-        if asked > len(labels):
-            raise ParameterError(f"{part}_samples={asked}: must be at most the {len(labels)} of {experiment.dataset}")
-        if asked in (0, len(labels)):
+        if count > len(labels):
+            raise ParameterError(f"{part}_samples={count}: must be at most the {len(labels)} of {experiment.dataset}")
+        if count in (0, len(labels)):
             continue
-        drawn = stream(seed, f"{part}_samples").permutation(len(labels))[:asked]
+        drawn = stream(seed, f"{part}_samples").permutation(len(labels))[:count]
         rows = torch.from_numpy(np.sort(drawn))
-        told.append(f"{asked:,} of {len(labels):,} {part}{'ing' if part == 'train' else ''} samples")
+        told.append(f"{count:,} of {len(labels):,} {part}{'ing' if part == 'train' else ''} samples")
         dataset = replace(dataset, **{f"x_{part}": inputs.take(rows), f"y_{part}": labels[rows]})
         if part == "train":
             dataset = replace(dataset, train_rows=rows)
     return replace(dataset, source=f"{dataset.source}, reduced: {', '.join(told)}") if told else dataset
+
+
+def prepare(experiments: Iterable[Experiment]) -> dict[str, str]:
+    """Download and prepare what the experiments are on before any of them runs, once each.
+
+    Returns what went wrong, by dataset.
+    """
+    failures = {}
+    for experiment in distinct(experiments):
+        print(f"preparing {experiment.dataset}", flush=True)
+        try:
+            samples.draw(experiment, load(experiment))
+        except Exception as error:  # its runs will say the same; those on other data are not to wait for it
+            failures[experiment.dataset] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return failures
+
+
+def distinct(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """One experiment for each dataset, and for each kind of human labels."""
+    found: dict[tuple[Any, ...], Experiment] = {}
+    for experiment in experiments:
+        human = experiment.noise if NOISES[experiment.noise].people_of else ""
+        found.setdefault((*(getattr(experiment, name) for name in _OF_DATA), human), experiment)
+    return list(found.values())

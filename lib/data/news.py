@@ -8,20 +8,21 @@ the file, else computed from the training posts alone: TF-IDF, truncated SVD, 30
 import logging
 import re
 from collections import Counter
-from itertools import islice
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_matrix
 from sklearn.datasets import fetch_20newsgroups
 from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import normalize
 
 from lib.checks import ParameterError
+from lib.data.dataset import Dataset, from_arrays
+from lib.data.prepared import prepared
 from lib.files import digest, there
-from lib.parameters import ROOT
+from lib.parameters import ROOT, Experiment
 
 CACHE = "20news-bydate_py3.pkz"
 """scikit-learn's file of the corpus."""
@@ -33,22 +34,22 @@ _WORD = re.compile(r"\b\w\w+\b")
 _log = logging.getLogger("lib")
 
 
-def glove_path(glove_file: str) -> Path | None:
-    """The GloVe file that a parameter names; None where it is empty. Raises ParameterError where no file is there."""
-    path = ROOT / glove_file
-    if glove_file and not path.is_file():
-        raise ParameterError(f"glove_file={glove_file!r}: must be a GloVe text file, found none; {there(path)}")
-    return path if glove_file else None
+def load(experiment: Experiment) -> Dataset:
+    """NEWS, prepared in one file for each file of word vectors, which counts by its name, size and date.
 
-
-def file_name(glove: Path | None) -> str:
-    """Name of the prepared file, other for other word vectors: a GloVe file counts by its name, size and date."""
-    vectors = "svd"
-    if glove:
-        stat = glove.stat()
-        content = f"{glove.name} {stat.st_size} {stat.st_mtime_ns}"
-        vectors = f"glove-{digest(content)}"
-    return f"news-{vectors}-{POSITIONS}x{DIMENSIONS}.npz"
+    Raises:
+        ParameterError: where `glove_file` is none, has vectors of another width, or none of a known word.
+        FileNotFoundError: where the corpus is absent and cannot be downloaded.
+    """
+    folder, glove, vectors = ROOT / experiment.data_folder, None, "svd"
+    if experiment.glove_file:
+        glove = ROOT / experiment.glove_file
+        if not glove.is_file():
+            allowed = f"must be a GloVe text file, found none; {there(glove)}"
+            raise ParameterError(f"glove_file={experiment.glove_file!r}: {allowed}")
+        vectors = f"glove-{digest(f'{glove.name} {glove.stat().st_size} {glove.stat().st_mtime_ns}')}"
+    file = folder / f"news-{vectors}-{POSITIONS}x{DIMENSIONS}.npz"
+    return from_arrays(prepared(file, lambda: compute(folder, glove)), "news", axes="features", scaling="none")
 
 
 def compute(folder: Path, glove: Path | None = None) -> dict[str, np.ndarray]:
@@ -61,10 +62,6 @@ def compute(folder: Path, glove: Path | None = None) -> dict[str, np.ndarray]:
     Returns:
         x_train, x_test: float16, shape (n, POSITIONS, DIMENSIONS), scaled to unit standard deviation over the
         training set; y_train, y_test: int64; classes; source.
-
-    Raises:
-        ParameterError: for a file of vectors of another width, or without known words.
-        FileNotFoundError: where the corpus is absent and cannot be downloaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (train_texts, y_train), (test_texts, y_test), classes = posts(folder)
@@ -99,17 +96,11 @@ def posts(folder: Path) -> tuple[tuple[list[str], np.ndarray], tuple[list[str], 
             f"data_folder: {CACHE}, scikit-learn's cache of 20 Newsgroups, is not in {folder} and could not be "
             f"downloaded ({error}); place it there"
         ) from error
-    classes, class_of_group = top_level_classes(bunch.target_names)
+    classes, class_of_group = np.unique([name.split(".")[0] for name in bunch.target_names], return_inverse=True)
     labels = class_of_group[bunch.target]
     split = train_test_split(np.arange(len(labels)), test_size=0.3, stratify=labels, random_state=0)
     train, test = (([bunch.data[i] for i in rows], labels[rows]) for rows in split)
-    return train, test, classes
-
-
-def top_level_classes(groups: list[str]) -> tuple[list[str], np.ndarray]:
-    """The first part of each group's name (alt, comp, misc, rec, sci, soc, talk), and each group's class."""
-    classes = sorted({group.split(".")[0] for group in groups})
-    return classes, np.array([classes.index(group.split(".")[0]) for group in groups], dtype=np.int64)
+    return train, test, classes.tolist()
 
 
 def words(text: str) -> list[str]:
@@ -128,14 +119,10 @@ def pool(texts: list[str], vocabulary: dict[str, int], vectors: np.ndarray) -> n
     Returns:
         float32, shape (n, POSITIONS, dimensions).
     """
-    rows, columns = [], []
-    for post, text in enumerate(texts):
-        for place, word in enumerate(words(text)):
-            if word in vocabulary:
-                rows.append(post * POSITIONS + place * POSITIONS // MAX_WORDS)
-                columns.append(vocabulary[word])
-    shape = (len(texts) * POSITIONS, len(vectors))
-    counts = coo_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape).tocsr()
+    starts = [-(-position * MAX_WORDS // POSITIONS) for position in range(POSITIONS + 1)]
+    segments = (found[here:end] for found in map(words, texts) for here, end in pairwise(starts))
+    # The words are cut already.
+    counts = CountVectorizer(analyzer=list, vocabulary=vocabulary, dtype=np.float32).transform(segments)
     known = np.maximum(np.asarray(counts.sum(axis=1)), 1)
     pooled = (counts @ vectors.astype(np.float32)) / known
     return np.asarray(pooled, dtype=np.float32).reshape(len(texts), POSITIONS, -1)
@@ -170,8 +157,11 @@ def glove_vectors(glove: Path, known_words: set[str]) -> tuple[dict[str, int], n
     """
     vectors: dict[str, np.ndarray] = {}
     unusable: Counter[str] = Counter()
+    widths: Counter[int] = Counter()
     with glove.open("rb") as lines:
         for number, line in enumerate(filter(bytes.strip, lines)):
+            if number < _LOOKED_AT:
+                widths[len(line.split()) - 1] += 1
             token, *numbers = line.rsplit(maxsplit=DIMENSIONS)
             try:
                 word = token.decode()
@@ -180,15 +170,15 @@ def glove_vectors(glove: Path, known_words: set[str]) -> tuple[dict[str, int], n
                 continue
             if len(numbers) < DIMENSIONS:
                 unusable["too short"] += number > 0 or len(numbers) > 1  # a header has two fields
-            elif word in known_words and (vector := _finite(numbers)) is None:
-                unusable["not finite numbers"] += 1
             elif word in known_words:
-                vectors.setdefault(word, vector)
+                vector = _vector(numbers)
+                if np.isfinite(vector).all():
+                    vectors.setdefault(word, vector)
+                else:
+                    unusable["not finite numbers"] += 1
     told = ", ".join(f"{count:,} {what}" for what, count in sorted(unusable.items()) if count)
     told = f"lines not used: {told}" if told else ""
     if not vectors:
-        with glove.open("rb") as lines:
-            widths = Counter(len(line.split()) - 1 for line in islice(lines, _LOOKED_AT))
         found = f"most lines have {widths.most_common(1)[0][0]} numbers" if widths else "the file is empty"
         allowed = f"must hold vectors of {DIMENSIONS} numbers for words of the posts"
         raise ParameterError(f"glove_file={str(glove)!r}: {allowed}, found none; {found}")
@@ -197,11 +187,10 @@ def glove_vectors(glove: Path, known_words: set[str]) -> tuple[dict[str, int], n
     return {word: row for row, word in enumerate(vectors)}, np.stack(list(vectors.values())), told
 
 
-def _finite(fields: list[bytes]) -> np.ndarray | None:
-    """The fields as float32; None where one is no finite number."""
+def _vector(fields: list[bytes]) -> np.ndarray:
+    """The fields as float32; NaN where one is no number."""
     try:
         with np.errstate(over="ignore"):
-            vector = np.array(fields, dtype=np.float32)
+            return np.array(fields, dtype=np.float32)
     except ValueError:
-        return None
-    return vector if np.isfinite(vector).all() else None
+        return np.array([np.nan])

@@ -11,13 +11,15 @@ On first use it is prepared into one file in the data folder; where an image cha
 
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from lib.checks import ParameterError, found
 from lib.data import prepared
@@ -74,8 +76,7 @@ def _folder(experiment: Experiment, path: Path, origin: str) -> dict[str, np.nda
     def compute() -> dict[str, np.ndarray]:
         classes = sorted({picture.label for picture in pictures})
         scaled = f", scaled to {size}x{size} pixels" if size else ""
-        source = np.array(f"image folder {path.name}{scaled}")
-        return decoded(pictures, classes, size) | {"classes": np.array(classes), "source": source}
+        return decoded(pictures, classes, size) | {"source": np.array(f"image folder {path.name}{scaled}")}
 
     arrays = prepared.prepared(file, compute)
     for outdated in set(file.parent.glob(f"{stem}-*.npz")) - {file}:
@@ -92,13 +93,11 @@ def _pictures(folder: Path, origin: str) -> list[Picture]:
         if place is None:
             raise ParameterError(f"{origin}: must hold a folder {' or '.join(names)}; {there(folder / names[0])}")
         kinds = sorted(kind for kind in place.iterdir() if kind.is_dir() and not kind.name.startswith("."))
-        if not kinds:
-            raise ParameterError(f"{origin}: must hold a folder a class with images in it; {there(place / '*')}")
-        for kind in kinds:
+        for kind in kinds or [place / "*"]:
             files = [file for file in sorted(kind.rglob("*")) if file.suffix.lower() in _SUFFIXES and file.is_file()]
             here = [Picture(file, part, kind.name) for file in files if not file.name.startswith(".")]
             if not here:
-                raise ParameterError(f"{origin}: must hold images of every class; {there(kind / '*')}")
+                raise ParameterError(f"{origin}: must hold a folder a class with images in it; {there(kind / '*')}")
             pictures += here
     trained = {picture.label for picture in pictures if picture.part == "train"}
     unknown = sorted({picture.label for picture in pictures} - trained)
@@ -109,11 +108,7 @@ def _pictures(folder: Path, origin: str) -> list[Picture]:
 
 
 def decoded(
-    pictures: list[Picture],
-    classes: list[str],
-    size: int = 0,
-    shape: tuple[int, int, int] | None = None,
-    parameter: str = "dataset",
+    pictures: list[Picture], classes: list[str], size: int = 0, shape: tuple[int, int, int] | None = None
 ) -> dict[str, np.ndarray]:
     """Arrays of images, decoded side by side.
 
@@ -122,41 +117,42 @@ def decoded(
         classes: labels in the order of their numbers.
         size: as in `decode`.
         shape: of every image; None: that of the first.
-        parameter: that errors name.
 
     Returns:
-        x_train, x_test: uint8, shape (n, height, width, 3); y_train, y_test: int64.
+        x_train, x_test: uint8, shape (n, height, width, 3); y_train, y_test: int64; classes.
 
     Raises:
         ParameterError: for a file that is no image, or of another shape.
     """
-    number = {label: place for place, label in enumerate(classes)}
-    shape_is_fixed, arrays = shape is not None, {}
-    shape = shape or decode(pictures[0].file, size, parameter).shape
-    # Decoding lets go of the interpreter lock; reading a zip file does not go side by side, nor need it.
-    with ThreadPoolExecutor(_THREADS) as pool, tqdm(total=len(pictures), desc="images", unit="image") as bar:
-        for part in ("train", "test"):
-            here = [picture for picture in pictures if picture.part == part]
-            pixels = arrays[f"x_{part}"] = np.empty((len(here), *shape), dtype=np.uint8)
-            arrays[f"y_{part}"] = np.array([number[picture.label] for picture in here], dtype=np.int64)
-            with closing(pool.map(lambda picture: decode(picture.file, size, parameter), here)) as images:
-                for row, (picture, image) in enumerate(zip(here, images, strict=True)):
-                    if image.shape != shape:
-                        wanted, seen = (f"{width}x{height} pixels" for height, width, _ in (shape, image.shape))
-                        or_else = "" if shape_is_fixed else ", or image_size be above 0"
-                        raise ParameterError(f"{parameter}: {picture.file} must have {wanted}, not {seen}{or_else}")
-                    pixels[row] = image
-                    bar.update()
+    shape = shape or decode(pictures[0].file, size).shape
+    arrays = {"classes": np.array(classes)}
+    for part in ("train", "test"):
+        here = [picture for picture in pictures if picture.part == part]
+        arrays[f"x_{part}"] = np.empty((len(here), *shape), dtype=np.uint8)
+        arrays[f"y_{part}"] = pd.Index(classes).get_indexer([picture.label for picture in here])
+        files = [picture.file for picture in here]
+        # Decoding lets go of the interpreter lock; reading a zip file does not go side by side, nor need it.
+        bar = {"desc": f"{part} images", "unit": "image", "tqdm_class": tqdm}
+        thread_map(partial(_decode_into, size=size), arrays[f"x_{part}"], files, max_workers=_THREADS, **bar)
     return arrays
 
 
-def decode(file: Path, size: int = 0, parameter: str = "dataset") -> np.ndarray:
+def _decode_into(pixels: np.ndarray, file: Path, size: int) -> None:
+    image = decode(file, size)
+    if image.shape != pixels.shape:
+        wanted, seen = (f"{width}x{height}" for height, width, _ in (pixels.shape, image.shape))
+        raise ParameterError(
+            f"dataset: {file} must have {wanted} pixels, not {seen}; image_size scales your own images"
+        )
+    pixels[:] = image
+
+
+def decode(file: Path, size: int = 0) -> np.ndarray:
     """An image as uint8, shape (height, width, 3), turned upright where the camera noted how it was held.
 
     Args:
-        file: path, also one in a zip file.
+        file: its path.
         size: pixels of a side; the shorter side is scaled to it, the longer one cropped in the middle. 0: as it is.
-        parameter: that errors name.
 
     Raises:
         ParameterError: for a file that is no image of 8 bits a channel, or cut.
@@ -166,12 +162,11 @@ def decode(file: Path, size: int = 0, parameter: str = "dataset") -> np.ndarray:
     try:
         with file.open("rb") as raw, Image.open(raw) as image:
             if image.mode not in _MODES:
-                allowed = f"an image of 8 bits a channel, not of mode {image.mode}"
-                raise ParameterError(f"{parameter}: {file} must be {allowed}")
+                raise ParameterError(f"dataset: {file} must be an image of 8 bits a channel, not of mode {image.mode}")
             colour = ImageOps.exif_transpose(image).convert("RGB")
             return np.asarray(ImageOps.fit(colour, (size, size)) if size else colour)
     except ParameterError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         why = " ".join(str(error).split())
-        raise ParameterError(f"{parameter}: {file} must be an image; {why}; mend or delete it") from error
+        raise ParameterError(f"dataset: {file} must be an image; {why}; mend or delete it") from error

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -33,20 +34,18 @@ def prepared(file: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[s
     Raises:
         ParameterError: for a prepared file that is damaged.
     """
-    if file.exists():
-        return read(file)
-    with alone_in(file.parent):
-        if file.exists():  # another process made it meanwhile
-            return read(file)
-        for left_by_a_killed_process in file.parent.glob(f"{file.name}.*.part"):
-            with suppress(OSError):
-                left_by_a_killed_process.unlink()
-        arrays = compute()
-        try:
-            write_whole(file, lambda part: write(part, arrays))
-        except OSError as error:
-            _log.warning("%s not written, it will be computed again: %s", file, error)
-            return arrays
+    if not file.exists():
+        with alone_in(file.parent):
+            if not file.exists():  # another process may have made it meanwhile
+                for left_by_a_killed_process in file.parent.glob(f"{file.name}.*.part"):
+                    with suppress(OSError):
+                        left_by_a_killed_process.unlink()
+                arrays = compute()
+                try:
+                    write_whole(file, lambda part: write(part, arrays))
+                except OSError as error:
+                    _log.warning("%s not written, it will be computed again: %s", file, error)
+                    return arrays
     return read(file)
 
 
@@ -54,17 +53,15 @@ def write(file: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write an uncompressed `.npz` file whose arrays begin at multiples of 64 bytes, so that they can be mapped.
 
     Args:
-        file: path; its folder is made.
+        file: path.
         arrays: by name.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("wb") as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy")
             begins = raw.tell() + _LOCAL_HEADER + len(member.filename) + _ZIP64
-            filling = -begins % _ALIGNMENT
-            filling += _ALIGNMENT if 0 < filling < 4 else 0  # a field has four bytes at least
-            member.extra = struct.pack("<HH", 0xFFFF, filling - 4) + bytes(filling - 4) if filling else b""
+            filling = _ALIGNMENT - begins % _ALIGNMENT + _ALIGNMENT
+            member.extra = struct.pack("<HH", 0xFFFF, filling - 4) + bytes(filling - 4)
             with archive.open(member, "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
@@ -87,26 +84,25 @@ def read(
     try:
         with zipfile.ZipFile(file) as archive, np.load(file) as stored, file.open("rb") as raw:
             arrays = {}
-            for member in archive.infolist():
-                name = member.filename.removesuffix(".npy")
-                mapped = _mapped(file, raw, member) if member.filename.endswith(".npy") else None
+            for name in stored.files:
+                mapped = _mapped(raw, archive.getinfo(f"{name}.npy"))
                 arrays[name] = stored[name] if mapped is None else mapped
             return arrays
-    except (ValueError, EOFError, zipfile.BadZipFile, struct.error, zlib.error) as error:
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, struct.error, zlib.error) as error:
         where = f"{name}: " if name else ""
         raise ParameterError(f"{parameter}: {file} {fault} ({where}{' '.join(str(error).split())})") from error
 
 
-def _mapped(file: Path, raw, member: zipfile.ZipInfo) -> np.ndarray | None:
+def _mapped(raw: BinaryIO, member: zipfile.ZipInfo) -> np.ndarray | None:
     """The array of an uncompressed member, mapped copy-on-write; None where it is better read."""
     if member.compress_type != zipfile.ZIP_STORED or member.file_size <= _SMALL:
         return None
     raw.seek(member.header_offset)
     name_length, extra_length = struct.unpack("<26xHH", raw.read(_LOCAL_HEADER))
     raw.seek(member.header_offset + _LOCAL_HEADER + name_length + extra_length)
-    version = np.lib.format.read_magic(raw)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(raw)
+    if np.lib.format.read_magic(raw) != (1, 0):
+        return None
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(raw)
     if dtype.hasobject or fortran or raw.tell() % dtype.alignment:
         return None
-    return np.memmap(file, dtype, "c", offset=raw.tell(), shape=shape)
+    return np.memmap(raw, dtype, "c", offset=raw.tell(), shape=shape)

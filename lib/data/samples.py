@@ -1,6 +1,6 @@
 """The training samples of a run: which are held out, which labels they carry, and the known-polluted probe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -21,24 +21,23 @@ class Part:
         rows: positions in `Dataset.x_train`, int64.
         given: labels as given, int64.
         true: true labels, int64.
-        corrupted: whether the given label is wrong.
     """
 
     rows: torch.Tensor
     given: torch.Tensor
     true: torch.Tensor
-    corrupted: torch.Tensor
 
     def __len__(self):
         return len(self.rows)
 
+    @property
+    def corrupted(self) -> torch.Tensor:
+        """Whether the given label is wrong, shape (n,)."""
+        return self.given != self.true
+
     def take(self, positions: torch.Tensor) -> "Part":
         """The samples at some positions of this part."""
-        return Part(self.rows[positions], self.given[positions], self.true[positions], self.corrupted[positions])
-
-    def with_labels(self, labels: torch.Tensor) -> "Part":
-        """The same samples with other given labels."""
-        return Part(self.rows, labels, self.true, labels != self.true)
+        return Part(self.rows[positions], self.given[positions], self.true[positions])
 
 
 class Batch(NamedTuple):
@@ -86,8 +85,7 @@ def draw(experiment: Experiment, dataset: Dataset) -> Samples:
     Raises ParameterError where the dataset is too small for what is asked.
     """
     true = dataset.y_train
-    noisy = _noisy(experiment, dataset)
-    everything = Part(torch.arange(len(true), device=true.device), noisy.labels, true, noisy.corrupted)
+    everything = Part(torch.arange(len(true), device=true.device), _noisy(experiment, dataset), true)
     held_out = round(experiment.validation_share * len(true))
     if held_out and not 0 < held_out < len(true):
         raise ParameterError(f"validation_share={experiment.validation_share}: must leave samples on both sides")
@@ -98,23 +96,23 @@ def draw(experiment: Experiment, dataset: Dataset) -> Samples:
     probe = None
     if experiment.asks_for("probe"):
         copied = train if experiment.probe_of == "all" else train.take((~train.corrupted).nonzero()[:, 0])
-        positions, labels = noise.known_polluted_probe(
-            copied.given, experiment.probe_size, dataset.num_classes, experiment.seed
-        )
-        probe = copied.take(positions).with_labels(labels)
+        size, seed = experiment.probe_size, experiment.seed
+        positions, labels = noise.known_polluted_probe(copied.given, size, dataset.num_classes, seed)
+        probe = replace(copied.take(positions), given=labels)
     return Samples(train, measured, probe, validation)
 
 
-def _noisy(experiment: Experiment, dataset: Dataset) -> noise.Noisy:
+def _noisy(experiment: Experiment, dataset: Dataset) -> torch.Tensor:
     """The labels of all training samples with the experiment's noise."""
     true, row = dataset.y_train, NOISES[experiment.noise]
     if row.people_of:
         rows = None if dataset.train_rows is None else dataset.train_rows.numpy()
         folder = ROOT / experiment.data_folder
-        return noise.compare(row(experiment.dataset, experiment.noise, folder, true.cpu().numpy(), rows), true)
-    return noise.corrupt(
-        experiment.noise, true, experiment.noise_rate, dataset.num_classes, experiment.seed, dataset.x_train
-    )
+        human = row(experiment.dataset, experiment.noise, folder, true.cpu().numpy(), rows)
+        return torch.from_numpy(human).to(true)
+    given = {"labels": true, "rate": experiment.noise_rate, "num_classes": dataset.num_classes, "seed": experiment.seed}
+    noisy = row(**given, inputs=dataset.x_train) if row.of_inputs else row(**given)
+    return torch.as_tensor(noisy.labels)
 
 
 def _fixed_order(part: Part) -> torch.Tensor:

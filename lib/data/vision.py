@@ -4,26 +4,29 @@ Downloading and the checks of archives are ours, so that a cut file is never tak
 formats is torchvision's.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from lib.catalogue import DATASETS
 from lib.checks import ParameterError
-from lib.data.dataset import Dataset
+from lib.data.dataset import Dataset, from_arrays
 from lib.data.downloads import Archive, fetch
+from lib.data.prepared import prepared
 from lib.files import alone_in, scratch
+from lib.parameters import ROOT, Experiment
 from lib.torchvision_operators import declare
 
+_PARTS = ("train", "test")
 
-@dataclass(frozen=True)
-class Vision:
+
+class Vision(NamedTuple):
     """How one dataset is found and what is known of it.
 
     Attributes:
-        title: its name in texts.
         reader: name of the class in `torchvision.datasets`.
         train_images: official number of training images.
         mean, std: published normalisation of each channel, on the scale [0, 1].
@@ -31,7 +34,6 @@ class Vision:
             which re-encoded images are told.
     """
 
-    title: str
     reader: str
     train_images: int
     mean: tuple[float, ...]
@@ -39,78 +41,71 @@ class Vision:
     channel_sums: tuple[int, ...] | None = None
 
 
+_CIFAR10_SUMS = (6_415_714_204, 6_295_060_180, 5_829_907_619)
+_CIFAR100_SUMS = (6_620_373_279, 6_352_382_090, 5_756_623_363)
 VISION: dict[str, Vision] = {
-    "cifar10": Vision(
-        "CIFAR-10",
-        "CIFAR10",
-        50_000,
-        (0.4914, 0.4822, 0.4465),
-        (0.2470, 0.2435, 0.2616),
-        (6_415_714_204, 6_295_060_180, 5_829_907_619),
-    ),
-    "cifar100": Vision(
-        "CIFAR-100",
-        "CIFAR100",
-        50_000,
-        (0.5071, 0.4865, 0.4409),
-        (0.2673, 0.2564, 0.2762),
-        (6_620_373_279, 6_352_382_090, 5_756_623_363),
-    ),
-    "mnist": Vision("MNIST", "MNIST", 60_000, (0.1307,), (0.3081,)),
-    "fashion_mnist": Vision("Fashion-MNIST", "FashionMNIST", 60_000, (0.2860,), (0.3530,)),
-    "svhn": Vision("SVHN", "SVHN", 73_257, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "cifar10": Vision("CIFAR10", 50_000, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), _CIFAR10_SUMS),
+    "cifar100": Vision("CIFAR100", 50_000, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), _CIFAR100_SUMS),
+    "mnist": Vision("MNIST", 60_000, (0.1307,), (0.3081,)),
+    "fashion_mnist": Vision("FashionMNIST", 60_000, (0.2860,), (0.3530,)),
+    "svhn": Vision("SVHN", 73_257, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
 }
 """Datasets by name. The published constants are rounded to four digits, the sums are exact."""
 
 
-def compute(name: str, folder: Path) -> dict[str, np.ndarray]:
-    """Arrays of a dataset from its official archives in the data folder, downloaded where they are not there.
-
-    Returns:
-        x_train, x_test: uint8, shape (n, height, width[, 3]); y_train, y_test: int64; classes; source.
+def load(experiment: Experiment) -> Dataset:
+    """The experiment's dataset, prepared from its official archives; says where it is not the official one.
 
     Raises:
-        ParameterError: for an archive that is cut, corrupted or another file.
+        ParameterError: for an archive that is cut, corrupted or another file, or a prepared file that is damaged.
         FileNotFoundError: where an archive is absent and cannot be downloaded.
     """
-    archives = _archives(VISION[name].reader)
-    paths = [fetch(archive, folder) for archive in archives]
+    name = experiment.dataset.removesuffix("_coarse")
+    folder, known = ROOT / experiment.data_folder, VISION[name]
+    arrays = prepared(folder / f"{name}.npz", lambda: _compute(name, folder))
+    arrays.setdefault("source", np.array(DATASETS[name].label))
+    dataset = from_arrays(arrays, f"{name}.npz", (255 * np.array(known.mean), 255 * np.array(known.std)))
+    dataset = replace(dataset, source=source(known, dataset.source, dataset.x_train.stored.numpy()))
+    return dataset if name == experiment.dataset else _coarse(dataset)
+
+
+def _compute(name: str, folder: Path) -> dict[str, np.ndarray]:
+    """Arrays from the official archives in the data folder: uint8 images (n, height, width[, 3]), labels, classes."""
+    reader = VISION[name].reader
     with alone_in(folder), scratch(folder, name) as unpacked:
-        for archive, path in zip(archives, paths, strict=True):
+        for archive in _archives(reader):
             link = unpacked / archive.file
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path.resolve())
-        train, test = (_part(VISION[name].reader, str(unpacked), training) for training in (True, False))
-    arrays = {"x_train": train[0], "y_train": train[1], "x_test": test[0], "y_test": test[1]}
-    source = np.array(f"{VISION[name].title} (official archive, MD5 checked)")
-    return arrays | {"classes": np.array(train[2]), "source": source}
+            link.symlink_to(fetch(archive, folder).resolve())
+        (x_train, y_train, classes), (x_test, y_test, _) = (_part(reader, str(unpacked), part) for part in _PARTS)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    source = np.array(f"{DATASETS[name].label} (official archive, MD5 checked)")
+    return arrays | {"classes": np.array(classes), "source": source}
 
 
-def source(name: str, told: str, images: np.ndarray) -> str:
-    """Where prepared images are from; says where they are not the official ones.
+def source(known: Vision, told: str, images: np.ndarray) -> str:
+    """Where images are from, as their prepared file has told it; says where they are not the official ones.
 
     Args:
-        name: of the dataset.
-        told: what its prepared file says.
+        known: of the dataset.
+        told: what the file says.
         images: its training images, uint8, shape (n, height, width, channels).
     """
-    vision = VISION[name]
-    if len(images) != vision.train_images:
-        return f"{told}, reduced: {len(images):,} of {vision.train_images:,} training images, pixels not checked"
-    if vision.channel_sums:
-        by_place = images.reshape(len(images), -1).sum(axis=0, dtype=np.uint64)
-        if tuple(int(total) for total in by_place.reshape(-1, images.shape[-1]).sum(axis=0)) != vision.channel_sums:
-            told += ", images re-encoded: not the official pixels"
-    return told
+    if len(images) != known.train_images:
+        return f"{told}, reduced: {len(images):,} of {known.train_images:,} training images, pixels not checked"
+    if known.channel_sums is None:
+        return told
+    by_place = images.reshape(len(images), -1).sum(axis=0, dtype=np.uint64)
+    sums = tuple(by_place.reshape(-1, images.shape[-1]).sum(axis=0).tolist())
+    return told if known.channel_sums == sums else f"{told}, images re-encoded: not the official pixels"
 
 
-def coarse(dataset: Dataset) -> Dataset:
-    """CIFAR-100 with its 20 superclasses as labels. Raises ParameterError for labels above 99."""
+def _coarse(dataset: Dataset) -> Dataset:
+    """CIFAR-100 with its 20 superclasses as labels."""
     if max(dataset.y_train.max(), dataset.y_test.max()) >= len(SUPERCLASS):
         raise ParameterError(f"cifar100.npz: must have labels of 100 classes, found {dataset.num_classes}")
-    superclass = torch.tensor(SUPERCLASS)
-    fine = dataset.y_train, dataset.y_test
-    return replace(dataset, y_train=superclass[fine[0]], y_test=superclass[fine[1]], classes=SUPERCLASSES)
+    y_train, y_test = (torch.tensor(SUPERCLASS)[fine] for fine in (dataset.y_train, dataset.y_test))
+    return replace(dataset, y_train=y_train, y_test=y_test, classes=SUPERCLASSES)
 
 
 def _archives(reader: str) -> list[Archive]:
@@ -122,24 +117,23 @@ def _archives(reader: str) -> list[Archive]:
     if reader in ("CIFAR10", "CIFAR100"):
         return [Archive(official.filename, official.tgz_md5, (official.url,))]
     if reader == "SVHN":
-        return [Archive(file, md5, (url,)) for url, file, md5 in (official.split_list[p] for p in ("train", "test"))]
+        return [Archive(file, md5, (url,)) for url, file, md5 in (official.split_list[part] for part in _PARTS)]
     return [
         Archive(f"{reader}/raw/{file}", md5, tuple(mirror + file for mirror in official.mirrors))
         for file, md5 in official.resources
     ]
 
 
-def _part(reader: str, root: str, training: bool) -> tuple[np.ndarray, np.ndarray, list[Any]]:
-    """Images, labels and classes of the training or the test set, read from checked archives below root."""
-    declare()
+def _part(reader: str, root: str, part: str) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+    """Images, labels and classes of the training or the test set, unpacked from the checked archives in root."""
     from torchvision import datasets
 
     official = getattr(datasets, reader)
     if reader == "SVHN":
-        part = official(root, split="train" if training else "test", download=True)
-        return np.ascontiguousarray(part.data.transpose(0, 2, 3, 1)), part.labels.astype(np.int64), list(range(10))
-    part = official(root, train=training, download=True)  # finds the archives, and unpacks them
-    return np.asarray(part.data), np.asarray(part.targets, dtype=np.int64), part.classes
+        read = official(root, split=part, download=True)
+        return np.ascontiguousarray(read.data.transpose(0, 2, 3, 1)), read.labels.astype(np.int64), list(range(10))
+    read = official(root, train=part == "train", download=True)
+    return np.asarray(read.data), np.asarray(read.targets, dtype=np.int64), read.classes
 
 
 SUPERCLASS = (

@@ -227,8 +227,9 @@ def critical_sample_ratio(view: View) -> float:
 def von_neumann_entropy(view: View) -> float:
     """Von Neumann entropy of the activation graphs, the mean over classes, in nats."""
     if view.graphs[0].shape[0] <= _LARGE_GRAPH:
-        return float(np.mean(entropy.von_neumann_entropies(view.graphs)))
-    return float(np.mean([one.value for one in entropy.approximate_von_neumann_entropies(view.graphs)]))
+        return float(np.mean(entropy.side_by_side(entropy.von_neumann_entropy, view.graphs)))
+    estimates = entropy.side_by_side(entropy.approximate_von_neumann_entropy, view.graphs)
+    return float(np.mean([estimate.value for estimate in estimates]))
 
 
 def edge_entropy(view: View) -> float:

@@ -8,6 +8,7 @@ random graph of 100,000 nodes and ten million edges, with the bound of its error
 import argparse
 import statistics
 import time
+from functools import partial
 from itertools import pairwise
 
 import networkx as nx
@@ -16,11 +17,7 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from lib.entropy import (
-    approximate_von_neumann_entropies,
-    approximate_von_neumann_entropy,
-    von_neumann_entropies,
-)
+from lib.entropy import approximate_von_neumann_entropy, side_by_side, von_neumann_entropy
 from lib.graphs import activation_graphs
 
 WIDTHS, CLASSES = (784, 128, 128, 128, 10), 10
@@ -66,15 +63,18 @@ def timed(seconds: list[float], function):
 def small(rounds: int) -> None:
     """Ten classes of the perceptron; the reference is timed on two of them."""
     model, few = network(), 2
+    estimate = partial(approximate_von_neumann_entropy, probes=4, steps=8)
     x, labels = torch.rand(2000, WIDTHS[0]), torch.arange(2000) % CLASSES
     seconds: dict[str, list[float]] = {"reference": [], "exact": [], "estimate": []}
     for _ in range(rounds):
         slow = timed(seconds["reference"], lambda: [edge_by_edge(model, x, labels, label) for label in range(few)])
         seconds["reference"][-1] *= CLASSES / few
-        exact = timed(seconds["exact"], lambda: von_neumann_entropies(activation_graphs(model, x, labels, CLASSES)))
+        exact = timed(
+            seconds["exact"],
+            lambda: side_by_side(von_neumann_entropy, activation_graphs(model, x, labels, CLASSES)),
+        )
         estimates = timed(
-            seconds["estimate"],
-            lambda: approximate_von_neumann_entropies(activation_graphs(model, x, labels, CLASSES), probes=4, steps=8),
+            seconds["estimate"], lambda: side_by_side(estimate, activation_graphs(model, x, labels, CLASSES))
         )
     print(f"largest difference: exact {max(abs(a - b) for a, b in zip(slow, exact, strict=False)):.1e} nats, ", end="")
     print(f"estimate {max(abs(a.value - b) for a, b in zip(estimates, exact, strict=True)):.1e}", end="")

@@ -5,7 +5,7 @@ from lib.data.inputs import Inputs
 from lib.torchvision_operators import declare
 
 IMAGES = torch.randint(0, 256, (20, 6, 4, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-MEAN, STD = [0.49, 0.48, 0.44], [0.24, 0.25, 0.26]
+MEAN, STD = 255 * np.array([[0.49, 0.48, 0.44], [0.24, 0.25, 0.26]])
 
 
 def test_images_are_normalised_as_torchvision_does():
@@ -13,9 +13,9 @@ def test_images_are_normalised_as_torchvision_does():
     from PIL import Image
     from torchvision import transforms
 
-    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN / 255, STD / 255)])
     expected = torch.stack([transform(Image.fromarray(image.numpy())) for image in IMAGES])
-    inputs = Inputs.images(IMAGES, MEAN, STD)
+    inputs = Inputs.normalised(IMAGES, MEAN, STD, are_images=True)
     assert inputs.shape == (20, 3, 6, 4)
     assert torch.allclose(inputs[:], expected, atol=1e-6)
     rows = torch.tensor([3, 3, 19])
@@ -23,14 +23,9 @@ def test_images_are_normalised_as_torchvision_does():
     assert torch.equal(inputs.take(rows)[:], inputs[rows])
 
 
-def test_the_largest_value_need_not_be_255():
-    image = torch.tensor([[[[0], [8], [16]]]], dtype=torch.uint8)
-    assert Inputs.images(image, [0.0], [1.0], largest=16)[:].tolist() == [[[[0, 0.5, 1]]]]
-
-
 def test_features_go_as_they_are():
     stored = torch.randn(5, 2, 3).half()
-    inputs = Inputs.features(stored)
+    inputs = Inputs(stored)
     assert not inputs.are_images
     assert inputs.shape == (5, 2, 3)
     assert inputs[:2].dtype == torch.float32
@@ -38,7 +33,7 @@ def test_features_go_as_they_are():
 
 
 def test_the_memory_format_changes_no_value():
-    plain = Inputs.images(IMAGES, MEAN, STD)
+    plain = Inputs.normalised(IMAGES, MEAN, STD, are_images=True)
     other = plain.to("cpu", channels_last=True)
     assert plain[:4].is_contiguous()
     assert other[:4].is_contiguous(memory_format=torch.channels_last)
@@ -47,11 +42,11 @@ def test_the_memory_format_changes_no_value():
 
 def test_images_are_not_held_twice():
     array = np.zeros((9, 8, 8, 3), dtype=np.uint8)
-    inputs = Inputs.images(torch.from_numpy(array), MEAN, STD).to("cpu")
+    inputs = Inputs.normalised(torch.from_numpy(array), MEAN, STD, are_images=True).to("cpu")
     assert np.shares_memory(inputs.stored.numpy(), array)
 
 
 def test_types_that_gpus_hardly_know_are_others_there():
     stored = torch.full((2, 3), 65_535, dtype=torch.uint16)
-    assert Inputs.features(stored).to("meta").stored.dtype == torch.int32
-    assert Inputs.features(stored).to("cpu").stored is stored
+    assert Inputs(stored).to("meta").stored.dtype == torch.int32
+    assert Inputs(stored).to("cpu").stored is stored

@@ -27,68 +27,9 @@ def load(path, **settings):
     return data.load(Experiment(dataset=str(path), data_folder=str(path.parent / "prepared"), **settings))
 
 
-@pytest.mark.parametrize(
-    ("stored", "shape"),
-    [
-        (IMAGES, (20, 3, 9, 7)),
-        (IMAGES.transpose(0, 3, 1, 2), (20, 3, 9, 7)),
-        (IMAGES[..., 0], (20, 1, 9, 7)),
-        (IMAGES[..., :1], (20, 1, 9, 7)),
-    ],
-)
-def test_images_in_any_layout_are_normalised_by_their_own_statistics(tmp_path, stored, shape):
-    np.savez(tmp_path / "own.npz", **arrays(x_train=stored, x_test=stored[:6]))
-    dataset = load(tmp_path / "own.npz")
-    seen = dataset.x_train[:]
-    assert seen.shape == shape
-    assert torch.allclose(seen.mean(dim=(0, 2, 3)), torch.zeros(shape[1]), atol=1e-5)
-    assert torch.allclose(seen.std(dim=(0, 2, 3), correction=0), torch.ones(shape[1]), atol=1e-5)
-    assert dataset.classes == ("0", "1", "2")
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64])
-def test_other_numbers_go_to_the_network_as_they_are(tmp_path, dtype):
-    features = RNG.normal(0, 5, (20, 4)).astype(dtype)
-    np.savez(tmp_path / "own.npz", **arrays(x_train=features, x_test=features[:6], classes=np.array(["a", "b", "c"])))
-    dataset = load(tmp_path / "own.npz")
-    assert np.allclose(dataset.x_train[:].numpy(), features.astype(np.float32))
-    assert dataset.classes == ("a", "b", "c")
-
-
 def test_a_source_is_kept(tmp_path):
     np.savez(tmp_path / "own.npz", **arrays(source=np.array("birds of 2026")))
     assert load(tmp_path / "own.npz").source == "birds of 2026"
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"y_test": None}, "must hold x_train, y_train, x_test, y_test; y_test missing"),
-        ({"x_train": IMAGES[:-1]}, "must have as many samples as y_train, 20, not 19"),
-        ({"y_train": LABELS / 2}, "must be whole numbers of at least 0, which 7 of 20 are not, such as 0.5"),
-        ({"y_train": LABELS - 1}, "must be whole numbers of at least 0, which 7 of 20 are not, such as -1"),
-        ({"y_train": np.zeros(20, int), "y_test": np.zeros(6, int)}, "must be at least 2"),
-        ({"classes": np.array(["a", "b"])}, "must name at least 3, not ['a', 'b']"),
-        ({"x_test": IMAGES[:6, :8]}, "must have samples like those of x_train"),
-        ({"x_train": np.full((20, 3), np.nan), "x_test": np.zeros((6, 3))}, "must be finite numbers"),
-        ({"x_train": IMAGES[:, :, :5, :0]}, "must be numbers of shape (n, ...), not uint8 (20, 9, 5, 0)"),
-        ({"y_train": LABELS + 2, "y_test": LABELS[:6] + 2}, "must hold every class 0 ... K - 1 or 1 ... K where no cl"),
-        ({"y_train": 10 * LABELS}, "found 3 classes and labels up to 20"),
-        ({"y_test": LABELS[:6] + 1}, "and y_test no other; found 3 classes and labels up to 3"),
-        ({"classes": np.array("a")}, "must be names of shape (K,), not 'a'"),
-        (
-            {"x_train": np.full((20, 3), 1e300), "x_test": np.zeros((6, 3))},
-            "must be finite numbers of single",
-        ),
-        ({"x_train": np.array(["a"] * 20)}, "must be numbers of shape (n, ...)"),
-    ],
-)
-def test_arrays_that_do_not_fit_are_named(tmp_path, changed, message):
-    np.savez(tmp_path / "own.npz", **arrays(**changed))
-    with pytest.raises(ParameterError) as error:
-        load(tmp_path / "own.npz")
-    assert message in str(error.value)
-    assert "own.npz" in str(error.value)
 
 
 def test_arrays_under_other_names_are_said_with_the_closest(tmp_path):
@@ -123,9 +64,11 @@ def test_what_is_there_is_said_where_a_path_or_folder_is_not(pictures):
     (pictures / "train" / "a.png").touch()
     with pytest.raises(ParameterError, match=r"must hold a folder a class with images in it; in .*train found a\.png"):
         load(pictures)
-    (pictures / "train" / "owl").mkdir()
-    (pictures / "train" / "owl" / "0.heic").touch()
-    with pytest.raises(ParameterError, match=r"must hold images of every class; in .*owl found 0\.heic"):
+    (pictures / "train" / "hawk").mkdir()
+    with pytest.raises(ParameterError, match=r"a folder a class with images in it; in .*hawk found nothing"):
+        load(pictures)
+    (pictures / "train" / "hawk" / "0.heic").touch()
+    with pytest.raises(ParameterError, match=r"must hold a folder a class with images in it; in .*hawk found 0\.heic"):
         load(pictures)
 
 
@@ -177,12 +120,6 @@ def test_hidden_files_and_folders_are_no_images(pictures):
     assert load(pictures).classes == ("crow", "owl", "wren")
 
 
-def test_a_class_without_images_is_named(pictures):
-    (pictures / "train" / "hawk").mkdir()
-    with pytest.raises(ParameterError, match=r"must hold images of every class; in .*hawk found nothing"):
-        load(pictures)
-
-
 def test_images_that_would_lose_their_content_are_refused(pictures):
     Image.fromarray(np.arange(120, dtype=np.uint16).reshape(10, 12) * 500).save(pictures / "train" / "owl" / "0.png")
     with pytest.raises(ParameterError, match=r"0\.png must be an image of 8 bits a channel, not of mode I;16"):
@@ -225,7 +162,8 @@ def test_a_report_is_made_of_a_run_on_own_data(tmp_path):
 def test_images_of_many_sizes_are_scaled_and_cropped(pictures):
     Image.new("L", (40, 20), 200).save(pictures / "train" / "owl" / "wide.jpg")
     with pytest.raises(
-        ParameterError, match=r"dataset: .*wide\.jpg must have 12x10 pixels, not 40x20 pixels, or image_size be above 0"
+        ParameterError,
+        match=r"dataset: .*wide\.jpg must have 12x10 pixels, not 40x20; image_size scales your own images",
     ):
         load(pictures)
     dataset = load(pictures, image_size=8)

@@ -97,41 +97,38 @@ def test_without_internet_the_file_and_its_place_are_named(tmp_path, monkeypatch
         load(tmp_path)
 
 
-@pytest.mark.parametrize("missing", ["wnids.txt", "words.txt", "val/val_annotations.txt"])
-def test_a_folder_that_lacks_a_file(layout, missing):
-    (layout / missing).unlink()
-    with pytest.raises(ParameterError, match=rf"lacks {missing}; delete it, and get it again"):
+def without(name):
+    def damage(root):
+        shutil.rmtree(root / name) if (root / name).is_dir() else (root / name).unlink()
+
+    return damage
+
+
+UNEQUAL = r"as many images of every class in wnids\.txt, 3, .*; found [34] to 4 of [23] classes; delete it"
+IMAGE = "train/n01/images/n01_0.JPEG"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (without("wnids.txt"), r"lacks a whole wnids\.txt; delete it, and get it again"),
+        (without("words.txt"), r"lacks a whole words\.txt; delete it, and get it again"),
+        (without("val/val_annotations.txt"), r"lacks a whole val/val_annotations\.txt; delete it, and get it again"),
+        (lambda root: (root / "words.txt").write_bytes(b"n01\tcaf\xe9"), r"lacks a whole words\.txt; delete it"),
+        (lambda root: (root / "val/val_annotations.txt").write_text("val_0.JPEG\n"), r"lacks a whole val/val_annota"),
+        (lambda root: (root / "wnids.txt").write_text("n01\nn02\n"), r"of every class in wnids\.txt, 2, .* 3 classes"),
+        (without(IMAGE), UNEQUAL),
+        (without("train/n01/images"), UNEQUAL),
+        (without("val/images/val_0.JPEG"), r"val/images/val_0\.JPEG and 0 more are missing; get them again"),
+        (lambda root: Image.new("RGB", (32, 32)).save(root / IMAGE), r"n01_0\.JPEG must have 64x64 pixels, not 32x32;"),
+        (lambda root: (root / IMAGE).write_bytes(jpeg(0)[:300]), r"n01_0\.JPEG must be an image"),
+    ],
+)
+def test_a_damaged_folder_is_named_with_what_is_wrong(layout, damage, message):
+    damage(layout)
+    with pytest.raises(ParameterError, match=message):
         load(layout.parent)
     assert not list(layout.parent.glob("*.npz"))
-
-
-@pytest.mark.parametrize("which", ["train/n01/images/n01_2.JPEG", "train/n01/images"])
-def test_a_folder_that_was_not_unpacked_whole(layout, which):
-    path = layout / which
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(ParameterError, match=r"lacks train/n01; delete it|must hold as many images of every class"):
-        load(layout.parent)
-    (layout / "val" / "images" / "val_0.JPEG").unlink()
-    assert not list(layout.parent.glob("*.npz"))
-
-
-def test_a_validation_image_that_is_missing(layout):
-    (layout / "val" / "images" / "val_0.JPEG").unlink()
-    with pytest.raises(ParameterError, match=r"lacks val/images/val_0\.JPEG; delete it"):
-        load(layout.parent)
-
-
-def test_an_image_of_another_size(layout):
-    Image.new("RGB", (32, 32)).save(layout / "train" / "n01" / "images" / "n01_0.JPEG")
-    with pytest.raises(ParameterError, match=r"n01_0\.JPEG must have 64x64 pixels, not 32x32"):
-        load(layout.parent)
-
-
-def test_a_cut_image_is_named(layout):
-    image = layout / "train" / "n01" / "images" / "n01_0.JPEG"
-    image.write_bytes(image.read_bytes()[:300])
-    with pytest.raises(ParameterError, match=r"n01_0\.JPEG must be an image"):
-        load(layout.parent)
 
 
 @pytest.mark.slow

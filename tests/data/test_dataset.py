@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from hypothesis.extra import numpy as arrays_of
 
 from lib import data
 from lib.checks import ParameterError
-from lib.data import augmentation, layout
+from lib.data import augmentation
+from lib.data import dataset as module
 from lib.data.dataset import from_arrays
 from lib.parameters import Experiment
 from lib.training import run
@@ -38,6 +41,15 @@ def test_images_of_any_type_are_laid_out_and_normalised_as_uint8_ones_are(dtype,
     assert found.source == f"own, {kind} images, channels {'first' if first else 'last'}"
 
 
+@pytest.mark.parametrize("stored", [BYTES, BYTES.transpose(0, 3, 1, 2), BYTES[..., 0], BYTES[..., :1]])
+def test_images_in_any_layout_are_normalised_by_their_own_statistics(stored):
+    seen = dataset(stored).x_train[:]
+    channels = 3 if 3 in stored.shape else 1
+    assert seen.shape == (40, channels, 9, 7)
+    assert torch.allclose(seen.mean(dim=(0, 2, 3)), torch.zeros(channels), atol=1e-5)
+    assert torch.allclose(seen.std(dim=(0, 2, 3), correction=0), torch.ones(channels), atol=1e-5)
+
+
 @pytest.mark.parametrize("scale", [1 / 255, 1, 257, 1e-30])
 def test_images_on_any_scale_are_normalised_alike(scale):
     assert torch.allclose(dataset(BYTES.astype(np.float64) * scale).x_train[:], dataset(BYTES).x_train[:], atol=1e-5)
@@ -64,7 +76,7 @@ def test_images_of_any_type_are_augmented_alike(dtype):
     ],
 )
 def test_what_is_unambiguous_needs_no_layout(shape, dtype, expected):
-    assert layout.told(np.zeros(shape, dtype), "auto", "x") == expected
+    assert module._axes(np.zeros(shape, dtype), "auto", "x") == expected
 
 
 @pytest.mark.parametrize(
@@ -147,8 +159,8 @@ def test_the_test_part_is_seen_by_statistics_of_the_training_part():
 @given(arrays_of.arrays(np.float64, st.tuples(st.integers(2, 30), st.integers(1, 4)), elements=st.floats(-1e6, 1e6)))
 def test_statistics_in_blocks_are_those_of_the_whole(values):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layout, "_BLOCK", 7)
-        mean, deviation, _ = layout._statistics(values, by_channel=False)
+        patch.setattr(module, "_BLOCK", 7)
+        mean, deviation, _ = module._statistics(values, by_channel=False)
     assert np.allclose(mean, values.mean(axis=0), rtol=1e-9, atol=1e-9)
     expected = values.std(axis=0)
     varied = expected > 1e-6 * np.abs(values).max(axis=0)
@@ -172,6 +184,29 @@ def test_a_number_that_is_none_is_named_by_its_array(wrong, part):
     x[part][5, 1] = wrong
     with pytest.raises(ParameterError, match=rf"{part} of own: must be finite numbers of single precision"):
         from_arrays({**x, "y_train": LABELS, "y_test": LABELS[:8]}, "own")
+
+
+IMAGES = BYTES[:20]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"y_test": None}, "must hold x_train, y_train, x_test, y_test; y_test missing"),
+        ({"x_train": IMAGES[:-1]}, "must have as many samples as there are labels, 20, not 19"),
+        ({"x_test": IMAGES[:6, :8]}, "must have samples like those of x_train"),
+        ({"x_test": IMAGES[:6].astype(float)}, "must have samples like those of x_train"),
+        ({"x_train": IMAGES[:, :, :5, :0]}, "must be numbers of shape (n, ...), not uint8 (20, 9, 5, 0)"),
+        ({"x_train": np.array(["a"] * 20)}, "must be numbers of shape (n, ...)"),
+        ({"y_train": LABELS[:20] / 2}, "must be whole numbers"),
+        ({"classes": np.array(["a"])}, "must name at least 2, not ['a']"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(changed, message):
+    arrays = {"x_train": IMAGES, "y_train": LABELS[:20], "x_test": IMAGES[:6], "y_test": LABELS[:6]} | changed
+    with pytest.raises(ParameterError, match=re.escape(message)) as error:
+        from_arrays({name: value for name, value in arrays.items() if value is not None}, "own.npz")
+    assert "own.npz" in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["layout", "scaling"])
