@@ -27,7 +27,10 @@ _POSITIVE = Rule(lambda v: 0 < v < float("inf"), "a finite number above 0")
 _FINITE = Rule(lambda v: 0 <= v < float("inf"), "a finite number of at least 0")
 _DEVICE = Rule(lambda v: bool(re.fullmatch(r"cpu|cuda(:\d+)?", v)), "cpu, cuda or cuda:N")
 _SEED = Rule(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)")
-_DEFAULT = ("cnd", "prediction_changes", "known_polluted_accuracy", "known_polluted_log_likelihood")
+_DEFAULT = (
+    *("cnd", "prediction_changes", "known_polluted_accuracy", "known_polluted_log_likelihood"),
+    *("average_disagreement", "known_polluted_log_likelihood_average"),
+)
 _ESTIMATORS = ("histogram", "gaussian", "kernel", "neighbours")
 _IPYTHON_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 

@@ -24,7 +24,7 @@ from lib.training import run
 
 pytestmark = pytest.mark.slow
 
-OF_AVERAGE = ["average_disagreement", "prediction_changes_average", "cnd_average"]
+OF_AVERAGE = ["prediction_changes_average", "cnd_average"]
 LOOKING_BACK = ["prediction_changes_long", "forgetting_events", "area_under_margin", "validation_accuracy_noisy"]
 SETTINGS = {
     "epochs": 6,
