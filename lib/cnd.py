@@ -125,24 +125,27 @@ class StreamingDivergence:
         if (low is None) != (high is None):
             raise ParameterError("low and high: must be given both, or neither")
         self.num_classes, self.bins = num_classes, bins
-        self._low, self._high = (None if end is None else to_tensor(end).double() for end in (low, high))
-        if low is not None and not (self._high > self._low).all():
-            raise ParameterError("high: must be above low for every neuron")
+        self._range: tuple[torch.Tensor, torch.Tensor] | None = None
+        if low is not None:
+            self._range = to_tensor(low).double(), to_tensor(high).double()
+            if not (self._range[1] > self._range[0]).all():
+                raise ParameterError("high: must be above low for every neuron")
         self._counts: torch.Tensor | None = None
 
     def observe(self, pre_activations) -> None:
         """First pass: take the range of a batch, shape (n, neurons). Raises ValueError where it is not finite."""
         low, high = ranges(_at_least_single(to_tensor(pre_activations)))
-        self._low = low if self._low is None else self._low.minimum(low)
-        self._high = high if self._high is None else self._high.maximum(high)
+        if self._range:
+            low, high = self._range[0].minimum(low), self._range[1].maximum(high)
+        self._range = low, high
 
     def update(self, pre_activations, labels) -> None:
         """Last pass: count a batch; arguments and errors as for `neuron_divergence`."""
         z, y = _checked(pre_activations, labels, self.num_classes)
-        if self._low is None:
+        if self._range is None:
             raise ParameterError("low, high: must be given, or found by observe() on every batch before update()")
         ranges(z)
-        low, high = self._low.to(z), self._high.to(z)
+        low, high = (end.to(z) for end in self._range)
         counts = count(z.clamp(low, high), y, self.num_classes, self.bins, (low, high))
         self._counts = counts if self._counts is None else self._counts + counts
 

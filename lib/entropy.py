@@ -8,7 +8,7 @@ entropy is that of the normalised edge weights. Loops carry no weight in L and a
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from .checks import check_at_least
 
+Found = TypeVar("Found")
 CONFIDENCE = 0.99
 """Probability with which the sampling part of an estimate's error holds."""
 
@@ -96,7 +97,7 @@ def approximate_von_neumann_entropy(graph, probes: int = 16, steps: int = 30, se
     return Estimate(float(values.mean()), float(quadrature + sampling))
 
 
-def side_by_side(measure: Callable, graphs: Sequence) -> list:
+def side_by_side(measure: Callable[[Any], Found], graphs: Sequence[Any]) -> list[Found]:
     """What a measure gives for each of several graphs, such as `lib.graphs.ActivationGraphs`, in torch's threads.
 
     For many graphs faster than one after another: the solvers' own threads, one a graph here, wait for memory more than

@@ -75,6 +75,7 @@ def test_neighbours_with_frequencies_is_the_estimator_of_ross(distance):
     assert found == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_neighbours_with_equal_classes_does_not_depend_on_the_weights():
     z, y = two_normals(400, 1.3, neurons=5)
     uniform, frequency = (

@@ -50,6 +50,7 @@ def test_evidence_for_convolutions():
     assert value < 1
 
 
+@pytest.mark.slow
 def test_gradients_that_are_noise_stop_and_a_common_direction_does_not():
     # Squared error of a constant: the gradient of a sample is 2 (w - y), so that its mean and variance are known.
     model = nn.Linear(1, 1, bias=False)

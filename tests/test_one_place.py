@@ -12,6 +12,8 @@ from pypdf import PdfReader
 
 from lib.parameters import ROOT
 
+pytestmark = pytest.mark.slow
+
 ROWS = """
 
 def _rings(experiment):

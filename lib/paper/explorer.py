@@ -20,8 +20,9 @@ from lib.runs import table as runs
 from lib.study.restop import FinishedRun, Outcome, Settings
 
 _WIDEST = 30  # records of a window; a slider to all 200 of a run could not be set to 5
-_COLUMNS = ["run", *SETTING, "seed", "criterion", "record", "epoch", "spent", "spent_epochs", "test_accuracy"]
-_COLUMNS += ["oracle_accuracy", "gap", "epochs_late", "reason"]
+_COLUMNS = ["run", *SETTING, "seed", "criterion", "record", "epoch", "spent", "spent_epochs"]
+_COLUMNS += ["test_accuracy", "test_accuracy_average", "oracle_accuracy", "gap", "gap_average", "gap_to_best"]
+_COLUMNS += ["gap_average_to_best", "epochs_late", "reason"]
 
 
 class Explorer(widgets.VBox):

@@ -12,7 +12,7 @@ from lib.checks import DataError
 from lib.files import write_whole
 from lib.parameters import ROOT, dataset_label, expanded
 from lib.runs import logs
-from lib.runs.folder import ARGS, DIVERGENCE, IMPORTED, description, read
+from lib.runs.folder import ARGS, DIVERGENCE, IMPORTED, description, read, records
 from lib.runs.logs import Archived
 
 
@@ -46,11 +46,11 @@ def archive(runs_folder: Path | str, logs_folder: Path | str = "logs") -> Outcom
         elif reason := _refusal(folder):
             outcome.refused[name] = reason
         else:
-            about, (contents, _) = description(folder), read(folder)
-            parameters, bits = about["parameters"], folder / DIVERGENCE
+            about, bits = description(folder), folder / DIVERGENCE
+            parameters = about["parameters"]
             stem = f"{dataset_label(parameters['dataset'])}-{parameters['network']}"
             divergence = np.load(bits) if bits.exists() else None
-            new[stem][name] = Archived(about, contents.records, divergence)  # type: ignore[union-attr]
+            new[stem][name] = Archived(about, records(folder), divergence)
             outcome.added.append(name)
     for stem, added in new.items():
         file = target / f"{stem}.parquet"

@@ -36,6 +36,7 @@ def many(table, count):
     )
 
 
+@pytest.mark.slow
 def test_nothing_overlaps_or_is_cut_off(table, summary):
     chosen = stops(table)
     wide = many(table, 10)

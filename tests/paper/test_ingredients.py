@@ -26,8 +26,7 @@ def _style():
 
 
 def part(given, true):
-    given, true = torch.tensor(given), torch.tensor(true)
-    return Part(torch.arange(len(true)), given, true, given != true)
+    return Part(torch.arange(len(true)), torch.tensor(given), torch.tensor(true))
 
 
 def dataset(inputs, true, classes=NAMES):
@@ -36,9 +35,7 @@ def dataset(inputs, true, classes=NAMES):
 
 
 def images(count, channels=3):
-    return Inputs.images(
-        torch.arange(count).byte().view(-1, 1, 1, 1).expand(-1, 8, 8, channels), [0.0] * channels, [1.0]
-    )
+    return Inputs(torch.arange(count).byte().view(-1, 1, 1, 1).expand(-1, 8, 8, channels), are_images=True)
 
 
 def test_samples_are_spread_over_a_part_from_first_to_last():

@@ -243,6 +243,7 @@ def test_a_finished_run_is_read_not_run_again(tmp_path, monkeypatch, tiny):
     assert run(experiment) == first
 
 
+@pytest.mark.slow
 def test_the_callers_settings_come_back(tmp_path, tiny):
     torch.manual_seed(3)
     expected = torch.rand(2)
