@@ -15,7 +15,7 @@ from scipy import sparse
 from torch import nn
 
 from .checks import ParameterError
-from .layers import Weighted, averaged, check_layer, evaluating
+from .layers import Weighted, check_layer, evaluating, pooled
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def activation_graphs(
             first_with: dict[int, str] = {}
             for name, activation in inputs.items():
                 shared[name] = first_with.setdefault(id(activation), name)
-                averages = averaged(activation, isinstance(modules[name], nn.Linear)).double()
+                averages = pooled(activation, isinstance(modules[name], nn.Linear)).double()
                 total = sums.setdefault(name, averages.new_zeros(num_classes, averages.shape[1]))
                 total.index_add_(0, classes.long(), averages)
     counts = torch.bincount(labels.long().cpu(), minlength=num_classes).double()

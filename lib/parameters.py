@@ -140,9 +140,13 @@ class Experiment:
     cnd_aggregation: str = _replayed("quantile", "makes one number of the neurons'", choices=("quantile", "mean"))
     cnd_quantile: float = _replayed(0.9, "the quantile over neurons", Rule(lambda v: 0 <= v <= 1, "a number in [0, 1]"))
     cnd_bins: int = _measured(40, "bins of the density histograms", _AT_LEAST_2)
-    cnd_layer: str = _replayed("", "module whose output is the pre-activation; empty: the last hidden layer")
+    cnd_layer: str = _replayed("", "module whose output is the pre-activation; empty: the last hidden layer or block")
+    cnd_pooling: str = _measured("max", "of a layer's maps over their positions", choices=("max", "mean"))
     cnd_stored_layers: tuple[str, ...] = _row(
-        (), 'modules whose divergences are stored too; ["all"]: every hidden layer', kind="recording", replayed=True
+        (),
+        'layers stored too, with ":mean" or ":max" behind the name pooled so; ["all"]: every hidden layer',
+        kind="recording",
+        replayed=True,
     )
     cnd_filter: str = _measured(
         "predicted_as_labelled", "training samples that count", choices=("predicted_as_labelled", "all")

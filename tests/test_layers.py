@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from lib.catalogue import NETWORKS
 from lib.checks import ParameterError
 from lib.layers import captured, hidden_layers, last_hidden_layer, pre_activations
 from lib.models import mlp, news_mlp, small_cnn
@@ -136,3 +137,40 @@ def test_half_precision_is_averaged_in_single_precision():
     z = pre_activations(model, x)
     assert z.dtype == torch.float32
     assert len(z[:, 0].unique()) > 400
+
+
+@pytest.mark.parametrize("name", ["preact_resnet9", "preact_resnet18", "resnet18", "vit"])
+def test_in_a_residual_network_it_is_the_sum_that_leaves_the_last_block(name):
+    torch.manual_seed(0)
+    model, x = NETWORKS[name]((3, 16, 16), 5).eval(), torch.randn(4, 3, 16, 16)
+    layer = last_hidden_layer(model, x)
+    inner = hidden_layers(model, x)[-1]
+    assert inner.startswith(f"{layer}.")
+    block, given = model.get_submodule(layer), []
+    with block.register_forward_pre_hook(lambda _module, inputs: given.append(inputs[0])), torch.no_grad():
+        model(x)
+        output = block(given[0])
+    at_most = output.flatten(1, -2).amax(dim=1) if name == "vit" else output.flatten(2).amax(dim=2)
+    assert torch.allclose(pre_activations(model, x, pooling="max"), at_most, atol=1e-5)
+    assert not torch.allclose(pre_activations(model, x, inner, pooling="max"), at_most, atol=1e-2)
+
+
+def test_blocks_that_add_nothing_are_none():
+    block = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+    plain = nn.Sequential(block, nn.Flatten(), nn.Linear(64, 2))
+    assert last_hidden_layer(plain, torch.randn(2, 3, 4, 4)) == "0.0"
+
+
+def test_maximum_and_mean_of_one_layer_from_one_pass():
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)), torch.randn(5, 3, 4, 4)
+    with captured(model, "0", "0:mean", "0:max", pooling="max") as outputs, torch.no_grad():
+        model(x)
+        maps = model[0](x).flatten(2)
+    assert torch.allclose(outputs["0"][0], maps.amax(dim=2))
+    assert torch.equal(outputs["0"][0], outputs["0:max"][0])
+    assert torch.allclose(outputs["0:mean"][0], maps.mean(dim=2))
+    with (
+        pytest.raises(ParameterError, match="pooling='median': must be one of max, mean"),
+        captured(model, "0", pooling="median"),
+    ):
+        pass

@@ -4,7 +4,7 @@ from torch import nn
 
 from lib import models
 from lib.checks import ParameterError
-from lib.layers import hidden_layers, last_hidden_layer
+from lib.layers import hidden_layers
 from lib.parameters import Experiment
 from lib.torchvision_operators import declare
 
@@ -110,7 +110,7 @@ def test_dropout_reaches_the_network(name):
 def test_hidden_layers_of_the_networks(name, last, layers):
     network = models.build(Experiment(network=name), CIFAR, 10)
     x = torch.randn(1, *CIFAR)
-    assert last_hidden_layer(network, x) == last
+    assert hidden_layers(network, x)[-1] == last
     assert len(hidden_layers(network, x)) == layers
 
 

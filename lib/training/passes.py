@@ -44,6 +44,7 @@ class EvaluationPasses:
         self, experiment: Experiment, dataset: Dataset, samples: Samples, model: nn.Module, layers: dict[str, int]
     ):
         self._inputs, self._samples, self._model, self._layers = dataset.x_train, samples, model, layers
+        self._pooling = experiment.cnd_pooling
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -62,7 +63,7 @@ class EvaluationPasses:
 
     def seen(self) -> Seen | None:
         """The network as it is now."""
-        return look(self._model, self._inputs, self._samples, self._layers)
+        return look(self._model, self._inputs, self._samples, self._layers, self._pooling)
 
 
 class TrainingPasses(EvaluationPasses):
@@ -74,6 +75,7 @@ class TrainingPasses(EvaluationPasses):
         measured, probe = samples.measured.rows, samples.probe.rows if samples.probe else samples.train.rows[:0]
         device = measured.device
         self._model, self._layers, self._measured = model, layers, len(measured)
+        self._pooling = experiment.cnd_pooling
         kept = self._measured + len(probe)
         # What training sees but nobody measures goes to a last row, so that taking needs no selection.
         self._slots = torch.full((len(samples.train) + len(probe),), kept, device=device)
@@ -90,7 +92,7 @@ class TrainingPasses(EvaluationPasses):
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Training steps inside are watched."""
-        with captured(self._model, *self._layers, only_training=True) as self._outputs:
+        with captured(self._model, *self._layers, pooling=self._pooling, only_training=True) as self._outputs:
             yield
 
     def take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
@@ -140,9 +142,9 @@ PASSES: dict[str, type[EvaluationPasses]] = {"training": TrainingPasses, "evalua
 """Where signals can be read, by the name that `signal_passes` takes."""
 
 
-def look(model: nn.Module, inputs: Inputs, samples: Samples, layers: Iterable[str]) -> Seen:
+def look(model: nn.Module, inputs: Inputs, samples: Samples, layers: Iterable[str], pooling: str) -> Seen:
     """What a network puts out for the measured samples and the probe in evaluation mode, with some of its layers."""
-    with captured(model, *layers) as outputs:
+    with captured(model, *layers, pooling=pooling) as outputs:
         logits = evaluate(model, inputs, samples.measured.rows)
     probe_logits = evaluate(model, inputs, samples.probe.rows) if samples.probe else None
     return Seen(logits, probe_logits, {name: torch.cat(z) for name, z in outputs.items()})

@@ -16,7 +16,7 @@ from lib.checks import ParameterError
 from lib.cnd import neuron_divergence
 from lib.data.dataset import Dataset
 from lib.data.samples import Samples
-from lib.layers import captured, check_layer, evaluating, hidden_layers
+from lib.layers import captured, check_layer, evaluating, hidden_layers, last_hidden_layer, split_pooling
 from lib.parameters import Experiment
 from lib.training.passes import PASSES, EvaluationPasses, autocast, evaluate, look
 from lib.training.signals import NotSeen, View, share
@@ -98,17 +98,18 @@ class Recorder:
     def _find_layers(self, x: torch.Tensor) -> None:
         """Which layers are recorded, and how many neurons each has."""
         hidden = hidden_layers(self.model, x)
-        self._layer = self.experiment.cnd_layer or hidden[-1]
+        self._layer = self.experiment.cnd_layer or last_hidden_layer(self.model, x)
         stored = self.experiment.cnd_stored_layers
         names = [*(hidden if stored == ("all",) else stored)]
         if self._layer not in names:
             names.append(self._layer)
         # In the order of the network, so that the last one stored is the last one hidden.
-        names.sort(key=lambda name: hidden.index(name) if name in hidden else len(hidden))
+        place = {name: place for place, name in enumerate(hidden)}
+        names.sort(key=lambda name: place.get(split_pooling(name)[0], len(hidden)))
         parameters = {name: "cnd_layer" if name == self._layer else "cnd_stored_layers" for name in names}
         for name, parameter in parameters.items():
-            check_layer(self.model, name, parameter)
-        with captured(self.model, *names) as outputs, evaluating(self.model):
+            check_layer(self.model, split_pooling(name)[0], parameter)
+        with captured(self.model, *names, pooling=self.experiment.cnd_pooling) as outputs, evaluating(self.model):
             self.model(x)
         for name, parameter in parameters.items():
             if len(outputs[name]) != 1:
@@ -212,7 +213,7 @@ class Recorder:
         if self._average is None:
             return None
         layers = [self._layer] if "cnd_average" in self.experiment.criteria else []
-        seen = look(self._average, self.dataset.x_train, self.samples, layers)
+        seen = look(self._average, self.dataset.x_train, self.samples, layers, self.experiment.cnd_pooling)
         return View(self.experiment, self.dataset, self.samples, self._average, self._layer, seen)
 
     def _test_accuracy(self, model: nn.Module) -> float:

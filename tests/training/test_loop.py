@@ -463,3 +463,21 @@ def test_losses_are_computed_in_single_precision(loss):
     step.loss_function = lambda logits, labels: seen.append(function(logits, labels)) or seen[-1]
     step(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1]))
     assert seen[0].dtype == torch.float32
+
+
+def test_several_recording_points_of_one_run(tmp_path):
+    settings = {"network": "small_cnn", "epochs": 1, "window": 1, "criteria": ["cnd"], "cnd_filter": "all"}
+    stored = ["4:mean", "0", "4", "4:max"]
+    finished = run(Experiment(runs_folder=str(tmp_path), cnd_layer="4", cnd_stored_layers=stored, **settings))
+    assert finished.layers == {"0": 16, "4:mean": 64, "4": 64, "4:max": 64}
+    mean, own, most = np.split(finished.divergence[0, 16:], 3)
+    assert np.array_equal(own, most)  # as cnd_pooling is max
+    assert not np.array_equal(own, mean)
+    assert finished.performances["cnd"][0] == pytest.approx(np.quantile(own, 0.9), abs=1e-6)
+    by_mean = run(Experiment(runs_folder=str(tmp_path), cnd_layer="4", cnd_pooling="mean", **settings))
+    assert np.array_equal(by_mean.divergence[0], mean)
+
+
+def test_in_residual_networks_the_last_block_is_recorded():
+    experiment = Experiment(network="preact_resnet9", train_samples=64, test_samples=20, probe_size=5)
+    assert Training(experiment).layers == {"stages.3.0": 512}
