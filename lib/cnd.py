@@ -17,7 +17,7 @@ import torch
 
 from .arrays import like, to_numpy, to_tensor
 from .checks import ParameterError, check_at_least, check_choice
-from .estimators import class_weights, gaussian, kernel, neighbours, of_counts
+from .estimators import bias, class_weights, gaussian, kernel, neighbours, of_counts
 from .histograms import count, ranges
 
 ESTIMATORS = {"gaussian": gaussian, "kernel": kernel, "neighbours": neighbours}
@@ -33,6 +33,7 @@ def neuron_divergence(
     weights: str = "uniform",
     estimator: str = "histogram",
     predicted=None,
+    correction: str = "none",
 ):
     """Class-conditional neuron divergence of every neuron.
 
@@ -46,10 +47,12 @@ def neuron_divergence(
         weights: "uniform" over the classes present, or "frequency".
         estimator: of the class densities: "histogram", or "gaussian", "kernel" or "neighbours" of `lib.estimators`.
         predicted: predicted classes, shape (n,): only samples predicted as labelled count. None: all samples.
+        correction: "miller_madow" takes from a histogram's divergence its bias of (K - 1) (B - 1) / (2 n ln 2) bits,
+            for the K classes present, the B bins that hold a sample and the n samples that count; else "none".
 
     Returns:
-        Bits per neuron, float64 of shape (neurons,), of the kind of `pre_activations`. A constant neuron has 0. Without
-        any sample that counts, NaN.
+        Bits per neuron, float64 of shape (neurons,), of the kind of `pre_activations`. A constant neuron has 0; a
+        corrected one may lie below. Without any sample that counts, NaN.
 
     Raises:
         ParameterError: for parameters, shapes or labels out of range.
@@ -58,6 +61,7 @@ def neuron_divergence(
     z, y = _checked(pre_activations, labels, num_classes)
     check_choice("weights", weights, ["uniform", "frequency"])
     check_choice("estimator", estimator, ["histogram", *ESTIMATORS])
+    check_choice("correction", correction, ["none", "miller_madow"])
     check_at_least(2, bins=bins)
     if predicted is not None:
         classes = to_tensor(predicted).to(z.device)
@@ -68,12 +72,14 @@ def neuron_divergence(
     if not counted.any():
         return like(torch.full((z.shape[1],), math.nan, dtype=torch.float64), pre_activations)
     if estimator == "histogram":
-        return like(of_counts(count(z, y, num_classes, bins), weights), pre_activations)
+        counts = count(z, y, num_classes, bins)
+        bits = of_counts(counts, weights)
+        return like(bits - bias(counts) if correction == "miller_madow" else bits, pre_activations)
     z, y = z[counted], y[counted]
     ranges(z)
     share = class_weights(torch.bincount(y, minlength=num_classes).double(), weights)
-    bits = [ESTIMATORS[estimator](block, y, num_classes, share) for block in z.split(_BLOCK, dim=1)]
-    return like(torch.cat(bits), pre_activations)
+    blocks = [ESTIMATORS[estimator](block, y, num_classes, share) for block in z.split(_BLOCK, dim=1)]
+    return like(torch.cat(blocks), pre_activations)
 
 
 def aggregate(bits, quantile: float | None = 0.9, ordered: bool = False):

@@ -7,13 +7,16 @@ import numpy as np
 import pandas as pd
 
 from .catalogue import CRITERIA, END, LABELS, ORACLE
-from .stopping import EarlyStopping, select_consensus, select_record
+from .stopping import RULES, EarlyStopping, begins_highest, select_consensus, select_record
 
 __all__ = ["CRITERIA", "END", "LABELS", "ORACLE", "SETTING", "gap", "oracle", "row_of_stop", "stops"]
 
 SETTING = ["dataset", "noise", "noise_rate"]
 """Columns that make up a setting; runs that differ in nothing but the seed are its repetitions."""
-_NEEDED = ("run", *SETTING, "seed", "criteria", "window", "patience", "epoch", "test_accuracy", "test_accuracy_average")
+_NEEDED = (
+    *("run", *SETTING, "seed", "criteria", "window", "patience", "stopping_rule"),
+    *("epoch", "test_accuracy", "test_accuracy_average"),
+)
 
 
 def stops(performances: pd.DataFrame) -> pd.DataFrame:
@@ -28,9 +31,10 @@ def stops(performances: pd.DataFrame) -> pd.DataFrame:
         criterion, record, epoch, spent (records really trained), spent_epochs, test_accuracy (at the record),
         test_accuracy_average (there, of the averaged weights), oracle_accuracy, gap and gap_average (percentage points
         below the oracle, where the snapshot or the average is kept), gap_to_best and gap_average_to_best (below the
-        better of the oracles of both), epochs_late (epoch - oracle's epoch), reason. Where a criterion can choose
-        nothing, its numbers are NaN and the reason says why; of a consensus the reason also names the members that had
-        no say. Without an average its columns are NaN.
+        better of the oracles of both), epochs_late (epoch - oracle's epoch), fallback (whether the signal of a maximum
+        never rose, so that what is kept is merely its first record), reason. Where a criterion can choose nothing, its
+        numbers are NaN and the reason says why; of a consensus the reason also names the members that had no say.
+        Without an average its columns are NaN.
     """
     rows: list[dict[str, Any]] = []
     needed = {*_NEEDED, *CRITERIA}
@@ -46,16 +50,18 @@ def _stops_of_run(run: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     constant = {name: first[name] for name in ("run", *SETTING, "seed")}
     asked = first["criteria"].split(",")
     rows: list[tuple[Any, ...]] = []
-    settings = int(first["window"]), int(first["patience"])
+    settings, rule = (int(first["window"]), int(first["patience"])), first.get("stopping_rule", RULES[0])
     for name, criterion in CRITERIA.items():
         members = [member for member in criterion.members if member in asked]
         if name not in asked and len(members) < 2:
             continue
         try:
-            chosen = (
-                _consensus(run, members, *settings) if members else select_record(run[name], criterion.mode, *settings)
-            )
-            rows.append((name, *chosen))
+            if members:
+                rows.append((name, *_consensus(run, members, *settings)))
+                continue
+            record, spent = select_record(run[name], criterion.mode, *settings, rule=rule)
+            fallback = criterion.mode == "max" and begins_highest(run[name], settings[0], spent)
+            rows.append((name, record, spent, "", fallback))
         except ValueError as error:
             rows.append((name, None, None, str(error)))
     records = len(run["epoch"])
@@ -77,6 +83,7 @@ def row_of_stop(
     record: int | None,
     spent: int | None,
     reason: str = "",
+    fallback: bool = False,
 ) -> dict[str, float | str]:
     """The columns of `stops`, from record to reason, for a run that stops there.
 
@@ -84,6 +91,7 @@ def row_of_stop(
         epoch, test_accuracy, test_accuracy_average: at each record of the run, shape (n,); None: no average was kept.
         record, spent: counted from 1; None where none can be chosen.
         reason: why not.
+        fallback: whether a maximum was looked for in a signal that never rises.
     """
     best = oracle(test_accuracy)
     average = np.full(len(epoch), np.nan) if test_accuracy_average is None else test_accuracy_average
@@ -102,6 +110,7 @@ def row_of_stop(
         "gap_to_best": 100 * (better - snapshot),
         "gap_average_to_best": 100 * (better - averaged),
         "epochs_late": _at(epoch, record) - _at(epoch, best),
+        "fallback": fallback,
         "reason": reason,
     }
 

@@ -38,6 +38,13 @@ def of_counts(counts: torch.Tensor, weights: str) -> torch.Tensor:
     return torch.from_numpy(np.maximum(bits, 0)).to(counts.device)
 
 
+def bias(counts: torch.Tensor) -> torch.Tensor:
+    """What small samples add to `of_counts` on average, (K - 1) (B - 1) / (2 n ln 2) bits (Miller, 1955; Madow)."""
+    samples, classes = counts[:, 0].sum(), (counts[:, 0].sum(dim=1) > 0).sum()
+    occupied = (counts.sum(dim=0) > 0).sum(dim=1)
+    return ((classes - 1) * (occupied - 1)).double() / (2 * math.log(2) * samples)
+
+
 def class_weights(totals: torch.Tensor, weights: str) -> torch.Tensor:
     """Weight of each class by its number of samples, float64, shape (K,); 0 where there is none."""
     counted = totals if weights == "frequency" else totals.clamp(max=1)

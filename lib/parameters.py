@@ -136,6 +136,9 @@ class Experiment:
     criteria: tuple[str, ...] = _row(_DEFAULT, "signals recorded", choices=CRITERIA, kind="recording", replayed=True)
     patience: int = _row(10, "records without improvement that end it", _AT_LEAST_1, kind="stopping", replayed=True)
     window: int = _row(5, "records in the trailing mean of a signal", _AT_LEAST_1, kind="stopping", replayed=True)
+    stopping_rule: str = _row(
+        "extremum", "see `lib.stopping`", choices=("extremum", "published"), kind="stopping", replayed=True
+    )
     cnd_estimator: str = _replayed("histogram", "of the class densities", choices=_ESTIMATORS)
     cnd_aggregation: str = _replayed("quantile", "makes one number of the neurons'", choices=("quantile", "mean"))
     cnd_quantile: float = _replayed(0.9, "the quantile over neurons", Rule(lambda v: 0 <= v <= 1, "a number in [0, 1]"))
@@ -148,6 +151,7 @@ class Experiment:
         kind="recording",
         replayed=True,
     )
+    cnd_correction: str = _measured("none", "of the histogram's bias", choices=("none", "miller_madow"))
     cnd_filter: str = _measured(
         "predicted_as_labelled", "training samples that count", choices=("predicted_as_labelled", "all")
     )

@@ -25,6 +25,7 @@ import numpy as np
 from .checks import ParameterError, check_at_least, check_choice
 
 MODES = ["max", "min", "above_zero"]
+RULES = ["extremum", "published"]
 
 
 class Selection(NamedTuple):
@@ -306,12 +307,19 @@ def smooth(values: Iterable[float], window: int) -> np.ndarray:
     return smoothed / window
 
 
-def select_record(values: Iterable[float], mode: str, window: int, patience: int, min_delta: float = 0.0) -> Selection:
+def select_record(
+    values: Iterable[float], mode: str, window: int, patience: int, min_delta: float = 0.0, rule: str = "extremum"
+) -> Selection:
     """The record that early stopping on a finished series would have kept.
+
+    The code published with CND differs in details, kept as rule "published": more than `patience` records without
+    improvement end the search, and what is kept lies a record after the window's end, at most the last; where records
+    at the start have no value it lies so much earlier, for prediction changes at the window's end.
 
     Args:
         values: one number a record, shape (n,); NaN or infinite where a record has no value.
         mode, window, patience, min_delta: as for `EarlyStopping`.
+        rule: "extremum", that of `EarlyStopping`, or "published".
 
     Returns:
         (record, spent): the chosen record, counted from 1, and the records that a user really trains,
@@ -321,15 +329,33 @@ def select_record(values: Iterable[float], mode: str, window: int, patience: int
         ParameterError: for parameters out of range, or a window longer than the values that there are.
     """
     _check(mode, window, patience, min_delta)
-    series = _series(values)
-    done = _follow(smooth(series, window), _Progress(), mode, int(patience), float(min_delta))
+    check_choice("rule", rule, RULES)
+    series, published = _series(values), rule == "published"
+    done = _follow(smooth(series, window), _Progress(), mode, int(patience) + published, float(min_delta))
     finite = np.isfinite(series)
     if not done.record:
         raise ParameterError(f"window={window}: must be at most the {finite.sum()} values of the series")
     unexpected = np.flatnonzero(~finite & (~np.isnan(series) | np.logical_or.accumulate(finite)))
     if len(unexpected) and unexpected[0] < done.seen:
         _warn(unexpected[0] + 1, series[unexpected[0]])
+    if published and done.risen:
+        return Selection(min(done.record + 1 - int(finite.argmax()), len(series)), done.seen)
     return Selection(done.record, done.seen)
+
+
+def begins_highest(values: Iterable[float], window: int, records: int) -> bool:
+    """Whether a smoothed series never rises up to a record, so that a maximum could only be where it begins.
+
+    What a criterion of mode "max" keeps there is no choice of its own.
+
+    Args:
+        values: one number a record, shape (n,).
+        window: as for `smooth`.
+        records: counted from 1.
+    """
+    smoothed = smooth(values, window)[:records]
+    known = smoothed[np.isfinite(smoothed)]
+    return not (known[1:] > np.minimum.accumulate(known)[:-1]).any()
 
 
 def select_smoothed(smoothed: np.ndarray, mode: str, patience: int) -> int:

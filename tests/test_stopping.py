@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.checks import ParameterError
-from lib.stopping import EarlyStopping, select_record, select_smoothed, smooth
+from lib.stopping import EarlyStopping, begins_highest, select_record, select_smoothed, smooth
 
 NAN = math.nan
 HAND_WORKED = [
@@ -300,3 +300,64 @@ def test_smooth_has_no_value_before_the_window_is_full():
 
 def test_the_mean_after_a_lost_value_is_over_those_that_there_are():
     assert np.array_equal(smooth([1, 3, NAN, 5, math.inf, 7], 2), [NAN, 2, NAN, 4, NAN, 6], equal_nan=True)
+
+
+def test_the_published_rule_worked_by_hand():
+    """Indices there count from 0."""
+    assert select_record([0, 1, 0, 2], "max", 1, 1, rule="published").record - 1 == 3
+    assert select_record([0, 1, 0, 2], "max", 1, 1).record - 1 == 1
+    assert select_record([1, 1, 0], "min", 1, 1, rule="published").record - 1 == 2
+    assert select_record([1, 1, 0], "min", 1, 1).record - 1 == 0
+    assert select_record([5, 4, 3, 2, 1], "max", 2, 1, rule="published").record - 1 == 2 - 1  # never rises: w - 1
+    # Prediction changes have their first value at the second record, and are kept at the window's end.
+    changes = [math.nan, 4, 2, 1, 3, 3, 3, 3]
+    assert select_record(changes, "min", 1, 2, rule="published").record == 4
+    assert select_record(changes[1:], "min", 1, 2, rule="published").record == 4
+    with pytest.raises(ParameterError, match="rule='other': must be one of extremum, published"):
+        select_record([1, 2], "max", 1, 1, rule="other")
+
+
+def published_by_hand(values, mode, window, patience):
+    """Index of the record kept, from 0, and records trained, as METHODS describes the published code."""
+    start = next(i for i, value in enumerate(values) if not math.isnan(value))
+    series = values[start:]
+    means = [math.fsum(series[i : i + window]) / window for i in range(len(series) - window + 1)]
+    sign = -1 if mode == "min" else 1
+    best, kept, waited = None, -1, 0
+    for i, mean in enumerate(means):
+        value = sign * mean
+        if best is None and mode == "max" and not (i and value > sign * means[i - 1]):
+            continue
+        if best is None or value > best:
+            best, kept, waited = value, i, 0
+        else:
+            waited += 1
+            if waited > patience:
+                return min(kept + window, len(values) - 1), start + i + window
+    return min(kept + window, len(values) - 1), len(values)
+
+
+@given(
+    values=st.lists(st.integers(0, 6).map(float), min_size=1, max_size=30),
+    mode=st.sampled_from(["max", "min"]),
+    window=st.integers(1, 4),
+    patience=st.integers(1, 5),
+    late=st.booleans(),
+)
+def test_the_published_rule_against_a_loop(values, mode, window, patience, late):
+    if window > len(values):
+        return
+    series = [math.nan, *values] if late else values
+    index, spent = published_by_hand(series, mode, window, patience)
+    found = select_record(series, mode, window, patience, rule="published")
+    if begins_highest(series, window, len(series)) and mode == "max":
+        assert found.record - 1 == window - 1 + late
+    else:
+        assert (found.record - 1, found.spent) == (index, spent)
+
+
+def test_a_maximum_of_what_never_rises_is_told():
+    assert begins_highest([5, 4, 4, 3], 1, 4)
+    assert not begins_highest([5, 4, 4.5, 3], 1, 4)
+    assert begins_highest([5, 4, 4.5, 3], 1, 2)  # the rise comes after the stop
+    assert begins_highest([math.nan, 5, 4, 4.4, 3], 2, 5)  # smoothed it falls

@@ -12,6 +12,7 @@ from lib.study.statistics import counts
 HEADINGS = {
     "test_accuracy": ("Test accuracy (%)", 1),
     "gap": ("Gap to oracle (points)", 1),
+    "gap_average": ("Gap, average kept (points)", 1),
     "gap_iqm": ("Its interquartile mean", 1),
     "improvement": (f"P (better than {LABELS[BASELINE]})", 2),
     "epochs_late": ("Epochs after oracle", 1),
@@ -33,8 +34,8 @@ def criteria(summary: pd.DataFrame) -> pd.DataFrame:
     printed["Rank"] = [plain(rank, 1) for rank in summary["rank"]]
     printed["Holm p"] = [plain(p, 3) for p in summary["holm_p"]]
     printed["Runs"] = [
-        str(runs) if not failed else f"{runs} of {runs + failed}"
-        for runs, failed in zip(summary["runs"], summary["failed"], strict=True)
+        (f"{runs} of {runs + failed}" if failed else str(runs)) + (f", {never} never rose" if never else "")
+        for runs, failed, never in zip(summary["runs"], summary["failed"], summary["fallback"], strict=True)
     ]
     return _named_once(printed)
 
@@ -104,8 +105,11 @@ def criteria_caption(summary: pd.DataFrame, study: str, source: str) -> str:
         f"{study}: {_seeds(summary)}; means over seeds with bootstrap 95 % intervals. Best average rank of gaps: "
         f"{tested} (Friedman by permutation, seeds as blocks, p < {LEVEL}); Holm-adjusted exact p against "
         f"{LABELS[BASELINE]}. P (better): share of the runs in which a smaller gap is left than by {LABELS[BASELINE]}, "
-        f"equal ones by half.{f' Note: {notes}.' if notes else ''} No correlation is given where a signal is "
-        f"constant. The oracle is an upper bound, not a method. Data: {source}."
+        "equal ones by half. Gap, average kept: points below the oracle of snapshots where the moving average of the "
+        "weights is kept; negative is better than any snapshot. Never rose: runs in which a maximum was looked for in "
+        f"a signal that only fell, so that what is kept is no choice.{f' Note: {notes}.' if notes else ''} No "
+        "correlation is given where a signal is constant. The oracle is an upper bound, not a method. Data: "
+        f"{source}."
     )
 
 

@@ -22,7 +22,7 @@ from lib.criteria import CRITERIA, LABELS, SETTING
 from lib.stopping import smooth
 from lib.study.ranks import BASELINE, LEVEL, Friedman, friedman
 
-QUANTITIES = ("test_accuracy", "gap", "epochs_late", "spent", "pearson", "kendall", "improvement")
+QUANTITIES = ("test_accuracy", "gap", "gap_average", "epochs_late", "spent", "pearson", "kendall", "improvement")
 """What is averaged over seeds: columns of `lib.criteria.stops` and `correlations`, and `improvement`."""
 _BOOTSTRAP = {"confidence_level": 1 - LEVEL, "n_resamples": 2000, "batch": 200, "method": "percentile"}
 Statistic = Callable[..., Any]
@@ -92,7 +92,7 @@ def seed_interval(
 
 
 def correlations(performances: pd.DataFrame) -> pd.DataFrame:
-    """Correlation of each smoothed signal with the test accuracy over the records of each run.
+    """Correlation of each signal with the test accuracy over the records of each run, both smoothed by its window.
 
     Args:
         performances: table of `lib.runs.load`.
@@ -104,7 +104,8 @@ def correlations(performances: pd.DataFrame) -> pd.DataFrame:
     rows = []
     columns = {name: performances[name].to_numpy() for name in performances.columns}
     for run, places in performances.groupby("run", sort=True, observed=True).indices.items():
-        accuracy, window = columns["test_accuracy"][places], int(columns["window"][places[0]])
+        window = int(columns["window"][places[0]])
+        accuracy = smooth(columns["test_accuracy"][places], window)
         asked = columns["criteria"][places[0]].split(",")
         for name in CRITERIA:
             if name in asked:
@@ -219,11 +220,13 @@ def over_seeds(stops: pd.DataFrame, keys: list[str], quantities: Sequence[str]) 
         quantities: columns that are averaged.
 
     Returns:
-        A row a group: keys, runs (that the criterion stopped), failed (that it did not), seeds; of each quantity mean,
+        A row a group: keys, runs (that the criterion stopped), failed (that it did not), fallback (of the runs those in
+        which a maximum was looked for in a signal that never rose), seeds; of each quantity mean,
         low and high; gap_iqm, the `interquartile_mean` of the gaps, with its low and high. NaN without a value.
     """
     groups = stops.groupby(keys, observed=True)
     table = groups.agg(runs=("record", "count"), failed=("record", lambda record: record.isna().sum()))
+    table["fallback"] = groups["fallback"].sum()
     table["seeds"] = groups["seed"].nunique()
     averages: list[tuple[str, str, str, Statistic]] = [(f"{name}_mean", name, name, np.mean) for name in quantities]
     for column, stem, quantity, statistic in [*averages, ("gap_iqm", "gap_iqm", "gap", interquartile_mean)]:
@@ -249,8 +252,9 @@ def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASEL
 
     Returns:
         The table of `over_seeds` by setting and criterion, of `QUANTITIES` (accuracy in %, gap in percentage points,
-        epochs_late in epochs, spent in records), with rank, winner, holm_p against the baseline, and of the setting's
-        test friedman_p, blocks and note.
+        epochs_late in epochs, spent in records), with rank, winner (best rank where the criteria differ, never where a
+        stop is a fallback), winner_published (highest mean accuracy there, as CND's paper has it), holm_p against the
+        baseline, and of the setting's test friedman_p, blocks and note.
     """
     values = stops.assign(test_accuracy=100 * stops["test_accuracy"], improvement=improvement(stops, baseline))
     values = values.merge(correlated, on=["run", "criterion"], how="left")
@@ -260,12 +264,15 @@ def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASEL
     told = [
         {
             "rank": test.ranks.get(name, math.nan),
-            "winner": name in test.winners,
+            "winner": name in test.winners and not fallback,
             "holm_p": test.against_baseline.get(name, math.nan),
             "friedman_p": test.p_value,
             "blocks": test.blocks,
             "note": test.note,
         }
-        for name, test in zip(table["criterion"], tests, strict=True)
+        for name, fallback, test in zip(table["criterion"], table["fallback"], tests, strict=True)
     ]
-    return table.join(pd.DataFrame(told))
+    table = table.join(pd.DataFrame(told))
+    significant = (table["friedman_p"] < LEVEL) & table["criterion"].isin(CRITERIA)
+    highest = table.where(significant).groupby(SETTING, observed=True)["test_accuracy_mean"].transform("max")
+    return table.assign(winner_published=significant & (table["test_accuracy_mean"] == highest))

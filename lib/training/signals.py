@@ -112,6 +112,7 @@ class View:
                 settings.cnd_weights,
                 settings.cnd_estimator,
                 self.predicted if settings.cnd_filter == "predicted_as_labelled" else None,
+                settings.cnd_correction,
             )
             for name, z in self.seen.pre_activations.items()
         }

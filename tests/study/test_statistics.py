@@ -61,7 +61,7 @@ def stops():
                 row = {"run": f"{rate}-{seed}", "dataset": "digits", "noise": "pair", "noise_rate": rate, "seed": seed}
                 record = np.nan if np.isnan(gap) else 4.0
                 row |= {"criterion": name, "record": record, "gap": gap, "test_accuracy": 0.9 - gap / 100}
-                rows.append(row | {"epochs_late": gap, "spent": 2 * record})
+                rows.append(row | {"epochs_late": gap, "spent": 2 * record, "gap_average": gap - 1, "fallback": False})
     return pd.DataFrame(rows)
 
 
