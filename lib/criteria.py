@@ -9,7 +9,7 @@ import pandas as pd
 from .catalogue import CRITERIA, END, LABELS, ORACLE
 from .stopping import RULES, EarlyStopping, begins_highest, select_consensus, select_record
 
-__all__ = ["CRITERIA", "END", "LABELS", "ORACLE", "SETTING", "gap", "oracle", "row_of_stop", "stops"]
+__all__ = ["COLUMNS", "CRITERIA", "END", "LABELS", "ORACLE", "SETTING", "gap", "oracle", "row_of_stop", "stops"]
 
 SETTING = ["dataset", "noise", "noise_rate"]
 """Columns that make up a setting; runs that differ in nothing but the seed are its repetitions."""
@@ -127,3 +127,7 @@ def gap(test_accuracy: np.ndarray, record: int | None) -> float:
 
 def _at(values: np.ndarray, record: int | None) -> float:
     return values[record - 1] if record else math.nan
+
+
+COLUMNS = ["run", *SETTING, "seed", "criterion", *row_of_stop(np.zeros(1), np.zeros(1), None, 1, 1)]
+"""Of the table of `stops`."""

@@ -81,6 +81,7 @@ def read(path: Path) -> Arguments:
         "cnd_quantile": stopping.quantile,
         "cnd_filter": "predicted_as_labelled" if found["num_classes"] <= 10 else "all",
         "average_epochs": 0.0,  # no average of the weights was kept
+        "stopping_rule": "published",
     }
     known |= dict.fromkeys(_UNTOLD, "unknown")
     about = {

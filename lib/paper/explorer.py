@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lib.catalogue import LABELS, noise_title
-from lib.criteria import SETTING, row_of_stop
+from lib.criteria import COLUMNS, SETTING, row_of_stop
 from lib.paper.explorer_figure import Plot
 from lib.paper.exploring import comparable
 from lib.parameters import ROOT, expanded
@@ -20,9 +20,6 @@ from lib.runs import table as runs
 from lib.study.restop import FinishedRun, Outcome, Settings
 
 _WIDEST = 30  # records of a window; a slider to all 200 of a run could not be set to 5
-_COLUMNS = ["run", *SETTING, "seed", "criterion", "record", "epoch", "spent", "spent_epochs"]
-_COLUMNS += ["test_accuracy", "test_accuracy_average", "oracle_accuracy", "gap", "gap_average", "gap_to_best"]
-_COLUMNS += ["gap_average_to_best", "epochs_late", "reason"]
 
 
 class Explorer(widgets.VBox):
@@ -73,11 +70,10 @@ class Explorer(widgets.VBox):
         rows = []
         for run, outcome in zip(self.chosen, self.outcomes, strict=True):
             about = {name: run.parameters[name] for name in ("run", *SETTING, "seed")}
-            stop = row_of_stop(
-                run.epoch, run.test_accuracy, run.test_accuracy_average, outcome.record, outcome.spent, outcome.reason
-            )
+            values = run.epoch, run.test_accuracy, run.test_accuracy_average
+            stop = row_of_stop(*values, outcome.record, outcome.spent, outcome.reason, outcome.fallback)
             rows.append(about | {"criterion": self.settings.criterion} | stop)
-        return pd.DataFrame(rows, columns=_COLUMNS)
+        return pd.DataFrame(rows, columns=COLUMNS)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -153,6 +149,7 @@ class Explorer(widgets.VBox):
             quantile=None if self.mean.value else round(self.quantile.value, 6),
             layer=self.layer.value or "",
             estimator=self.estimator.value or "",
+            rule=self._groups[self.study.value].own.rule,
         )
         group = self._groups[self.study.value]
         self.chosen = group.choose(self.settings, self.noises.value, self.seeds.value)

@@ -19,7 +19,7 @@ from lib.cnd import aggregate
 from lib.criteria import gap, oracle
 from lib.parameters import ROOT, expanded
 from lib.runs.folder import DIVERGENCE, divergence_by_layer, layers_of
-from lib.stopping import select_record, smooth
+from lib.stopping import begins_highest, select_record, smooth
 
 _UNREADABLE = (ValueError, OSError, EOFError)  # what reading and stopping a run may raise
 
@@ -35,6 +35,7 @@ class Settings:
         quantile: of CND over the neurons, in [0, 1]; None: their mean.
         layer: of CND; a run that does not name its layers has one, "".
         estimator: of CND; for other criteria it means nothing, as do quantile and layer.
+        rule: of stopping, see `lib.stopping.select_record`.
 
     Raises ParameterError for an unknown criterion and another quantile.
     """
@@ -45,6 +46,7 @@ class Settings:
     quantile: float | None = 0.9
     layer: str = ""
     estimator: str = "histogram"
+    rule: str = "extremum"
 
     def __post_init__(self):
         check_choice("criterion", self.criterion, list(CRITERIA))
@@ -67,6 +69,7 @@ class Outcome(NamedTuple):
         spent: records that are trained to know it.
         gap: percentage points of test accuracy below the oracle; NaN without a record.
         reason: why there is no record, else empty.
+        fallback: whether a maximum was looked for in a signal that never rises.
     """
 
     signal: np.ndarray
@@ -75,6 +78,7 @@ class Outcome(NamedTuple):
     spent: int | None = None
     gap: float = math.nan
     reason: str = ""
+    fallback: bool = False
 
 
 class FinishedRun:
@@ -121,6 +125,7 @@ class FinishedRun:
             quantile=float(told["cnd_quantile"]) if told["cnd_aggregation"] == "quantile" else None,
             layer=told["cnd_layer"] if named else list(self.layers or [""])[-1],
             estimator=told["cnd_estimator"],
+            rule=told.get("stopping_rule", "extremum"),
         )
 
     def gap(self, record: int | None) -> float:
@@ -134,10 +139,11 @@ class FinishedRun:
             signal = self.signal(settings)
             smoothed = smooth(signal, settings.window)
             mode = CRITERIA[settings.criterion].mode
-            record, spent = select_record(signal, mode, settings.window, settings.patience)
+            record, spent = select_record(signal, mode, settings.window, settings.patience, rule=settings.rule)
         except _UNREADABLE as error:
             return Outcome(signal, smoothed, reason=str(error))
-        return Outcome(signal, smoothed, record, spent, self.gap(record))
+        fallback = mode == "max" and begins_highest(signal, settings.window, spent)
+        return Outcome(signal, smoothed, record, spent, self.gap(record), fallback=fallback)
 
     def signal(self, settings: Settings) -> np.ndarray:
         """The criterion at each record, shape (n,), not smoothed. Raises ValueError where the run does not tell."""
