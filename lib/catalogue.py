@@ -214,9 +214,7 @@ CRITERIA = Catalogue(
     _criterion("average_disagreement", "Disagreement", "min", "share", "#6a3d9a", "D", "average"),
     _criterion("cnd_average", "CND avg.", "max", "bits", "#0173b2", "x", "layer", "average"),
     _criterion("prediction_changes_average", "PC avg.", "min", "share", "#de8f05", "x", "average"),
-    _criterion(
-        "known_polluted_log_likelihood_average", "KPA log-lik. avg.", "min", "nats", "#d55e00", "x", "probe", "average"
-    ),
+    _criterion("known_polluted_log_likelihood_average", "KPA avg.", "min", "nats", "#d55e00", "x", "probe", "average"),
     Criterion("consensus", "Consensus", "stopping:Consensus", "median", "record", "#000000", "P", members=_MEMBERS),
 )
 

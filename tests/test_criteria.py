@@ -54,7 +54,7 @@ def test_the_consensus_of_the_members_that_were_recorded():
     three = two | {"known_polluted_log_likelihood_average": flat}
     table = stops(one_run(**three)).set_index("criterion")
     assert (table.loc["consensus", "record"], table.loc["consensus", "spent"]) == (1, 2)
-    assert table.loc["consensus", "reason"] == "without KPA log-lik. avg."
+    assert table.loc["consensus", "reason"] == "without KPA avg."
     alone = stops(one_run(prediction_changes=falling)).set_index("criterion")
     assert "consensus" not in alone.index
     nothing = stops(one_run(prediction_changes=flat, average_disagreement=flat)).set_index("criterion")

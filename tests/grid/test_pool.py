@@ -20,7 +20,7 @@ from lib.grid.tasks import read
 from lib.parameters import ROOT, Experiment
 from lib.runs import load
 from lib.runs.checkpoints import CHECKPOINT
-from lib.runs.folder import ARGS, DIVERGENCE, FAILURE, LOCK, LOG, PERFORMANCES, WEIGHTS, Run
+from lib.runs.folder import ARGS, DIVERGENCE, FAILURE, LOCK, LOG, PERFORMANCES, WEIGHTS, WEIGHTS_AVERAGE, Run
 from lib.runs.locks import Lock, holder
 from lib.training import run
 from tests.one_node import until
@@ -199,7 +199,7 @@ def test_after_kill_9_nothing_is_left_and_no_process_outlives_its_parent(grid, s
         subprocess.run(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(temporary)}, check=True, timeout=180)
         assert Run.find(experiment)
         written = {path.name for path in experiment.folder.iterdir()}
-        assert written == {ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS, "digits.ipynb"}
+        assert written == {ARGS, PERFORMANCES, DIVERGENCE, LOG, WEIGHTS, WEIGHTS_AVERAGE, "digits.ipynb"}
     assert list(temporary.iterdir()) == []
 
 
