@@ -92,6 +92,7 @@ class Noise(Row):
     Attributes:
         rated: whether it has a rate; the others bring their own.
         of_inputs: whether its function takes the inputs too.
+        of_data: whether the labels lie in the data itself, beside the true ones; its function compares them.
         exact: whether the realised rate is the one asked for.
         people_of: the dataset that human labels belong to; their function takes what `lib.data.human_labels.load` does.
         colours: in figures, a map of matplotlib's, pale at a low rate and dark at a high one.
@@ -99,6 +100,7 @@ class Noise(Row):
 
     rated: bool = True
     of_inputs: bool = False
+    of_data: bool = False
     exact: bool = False
     people_of: str = ""
     colours: str = "Purples"
@@ -165,6 +167,7 @@ NOISES = Catalogue(
     Noise("random_label3", "CIFAR-10N random 3", _PEOPLE, rated=False, people_of="cifar10"),
     Noise("noisy_label", "CIFAR-100N fine", _PEOPLE, rated=False, people_of="cifar100"),
     Noise("noisy_coarse_label", "CIFAR-100N coarse", _PEOPLE, rated=False, people_of="cifar100_coarse"),
+    Noise("given", "labels as given", "noise:given", rated=False, of_data=True),
 )
 
 NETWORKS = Catalogue(

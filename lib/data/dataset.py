@@ -28,6 +28,7 @@ class Dataset:
         y_train, y_test: classes in [0, num_classes), int64, shape (n,).
         classes: name of each class.
         source: where the data is from, one line for tables and figures.
+        given: labels of the training samples that are noisy already, shape (n,); None where there are none.
         train_rows: positions of the training samples in the whole set, where this is part of it.
     """
 
@@ -37,6 +38,7 @@ class Dataset:
     y_test: torch.Tensor
     classes: tuple[str, ...]
     source: str
+    given: torch.Tensor | None = None
     train_rows: torch.Tensor | None = None
 
     def __post_init__(self):
@@ -53,6 +55,7 @@ class Dataset:
         """The same data on a device, images in the memory format asked for."""
         moved = {name: getattr(self, name).to(device, channels_last) for name in ("x_train", "x_test")}
         moved |= {name: getattr(self, name).to(device) for name in ("y_train", "y_test")}
+        moved |= {} if self.given is None else {"given": self.given.to(device)}
         return replace(self, **moved)
 
 
@@ -68,7 +71,8 @@ def from_arrays(
     Args:
         arrays: x_train and x_test, numbers of any type and shape (n, ...): images (n, height, width),
             (n, height, width, channels) or (n, channels, height, width), or features; y_train and y_test, see
-            `lib.data.labels.read`; where given, the name of each class in classes, and a line in source.
+            `lib.data.labels.read`; where given, y_train_noisy, labels of the training samples that are noisy already
+            and written likewise, the name of each class in classes, and a line in source.
         origin: what the arrays are, for errors, and the source where none is given.
         statistics: mean and standard deviation of each channel of uint8 images; None: see scaling.
         axes: of samples: channels_last, channels_first or features; auto: what alone fits.
@@ -85,6 +89,7 @@ def from_arrays(
         there = found(missing[0], arrays)
         raise ParameterError(f"{origin}: must hold {', '.join(wanted)}; {', '.join(missing)} missing, {there}")
     y_train, y_test, classes, written = labels.read(arrays["y_train"], arrays["y_test"], arrays.get("classes"), origin)
+    given = _given(arrays, classes, origin)
     train = _checked(arrays["x_train"], len(y_train), f"x_train of {origin}")
     test = _checked(arrays["x_test"], len(y_test), f"x_test of {origin}")
     if (train.shape[1:], train.dtype) != (test.shape[1:], test.dtype):
@@ -111,7 +116,20 @@ def from_arrays(
         Inputs.normalised(values, *statistics, are_images) if statistics else Inputs(values, are_images=are_images)
         for values in stored
     )
-    return Dataset(x_train, y_train, x_test, y_test, classes, ", ".join([str(arrays.get("source", origin)), *taken]))
+    source = ", ".join([str(arrays.get("source", origin)), *taken])
+    return Dataset(x_train, y_train, x_test, y_test, classes, source, given)
+
+
+def _given(arrays: dict[str, np.ndarray], classes: tuple[str, ...], origin: str) -> torch.Tensor | None:
+    """The training labels that are noisy already, if any, in the classes of the true ones."""
+    if "y_train_noisy" not in arrays:
+        return None
+    both, names = (arrays["y_train"], arrays["y_train_noisy"]), ("y_train", "y_train_noisy")
+    true, given, found_classes, _ = labels.read(*both, arrays.get("classes"), origin, names)
+    if len(given) != len(true) or found_classes != classes:
+        asked = f"labels of the same {len(true)} samples in the {len(classes)} classes of y_train"
+        raise ParameterError(f"y_train_noisy of {origin}: must be {asked}, not {len(given)} in {len(found_classes)}")
+    return given
 
 
 def _checked(values: np.ndarray, n: int, name: str) -> np.ndarray:

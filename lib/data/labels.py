@@ -8,7 +8,11 @@ from lib.checks import ParameterError, found
 
 
 def read(
-    train: np.ndarray, test: np.ndarray, classes: np.ndarray | None, origin: str
+    train: np.ndarray,
+    test: np.ndarray,
+    classes: np.ndarray | None,
+    origin: str,
+    names: tuple[str, str] = ("y_train", "y_test"),
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...], str]:
     """Labels of both parts, read by one rule.
 
@@ -17,7 +21,7 @@ def read(
             (n, K); or text. Numbers begin at 0, or at 1 where 0 occurs in neither part and the classes fit.
         classes: their names, shape (K,), which text must be among; None: numbers must then be without gaps in the
             training part, and the classes of text are those of the training part, in order.
-        origin: what the arrays are, for errors.
+        origin, names: what the arrays are and what the two are called, for errors.
 
     Returns:
         Classes in [0, K) of the training and of the test samples, int64, shape (n,); the name of each class; how the
@@ -27,10 +31,12 @@ def read(
         ParameterError: for labels that are none, or could be read in two ways.
     """
     (train, kind, unusual), (test, other, more) = (
-        _written(values, f"y_{part} of {origin}") for part, values in (("train", train), ("test", test))
+        _written(values, f"{name} of {origin}") for name, values in zip(names, (train, test), strict=True)
     )
     if kind != other:
-        raise ParameterError(f"y_test of {origin}: must be written like y_train, which holds {kind}, not {other}")
+        raise ParameterError(
+            f"{names[1]} of {origin}: must be written like {names[0]}, which holds {kind}, not {other}"
+        )
     unusual = list(dict.fromkeys(unusual + more))
     known = None if classes is None else _text(classes, f"classes of {origin}")
     if known is not None and known.ndim != 1:
@@ -39,7 +45,7 @@ def read(
         known = np.unique(train) if known is None else known
         train, test = (_places(text, known, origin) for text in (train, test))
     elif kind == "numbers":
-        known, first = _numbered(train, test, known, origin)
+        known, first = _numbered(train, test, known, origin, names)
         train, test = train - first, test - first
         unusual += [f"1 to {len(known)}"] if first else []
     else:
@@ -104,7 +110,9 @@ def _places(text: np.ndarray, known: np.ndarray, origin: str) -> np.ndarray:
     return places
 
 
-def _numbered(train: np.ndarray, test: np.ndarray, named: np.ndarray | None, origin: str) -> tuple[np.ndarray, int]:
+def _numbered(
+    train: np.ndarray, test: np.ndarray, named: np.ndarray | None, origin: str, names: tuple[str, str]
+) -> tuple[np.ndarray, int]:
     """The names of numbered classes, and the number of the first, 0 or 1."""
     present, lowest, highest = np.unique(train), min(train.min(), test.min()), max(train.max(), test.max())
     if named is not None:
@@ -115,7 +123,7 @@ def _numbered(train: np.ndarray, test: np.ndarray, named: np.ndarray | None, ori
     first = int(lowest == 1)
     if not np.array_equal(present, np.arange(first, highest + 1)):
         raise ParameterError(
-            f"y_train of {origin}: must hold every class 0 ... K - 1 or 1 ... K where no classes are named, and y_test "
-            f"no other; found {len(present)} classes and labels up to {highest}"
+            f"{names[0]} of {origin}: must hold every class 0 ... K - 1 or 1 ... K where no classes are named, and "
+            f"{names[1]} no other; found {len(present)} classes and labels up to {highest}"
         )
     return present, first

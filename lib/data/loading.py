@@ -75,7 +75,8 @@ def _reduced(dataset: Dataset, experiment: Experiment) -> Dataset:
         told.append(f"{count:,} of {len(labels):,} {part}{'ing' if part == 'train' else ''} samples")
         dataset = replace(dataset, **{f"x_{part}": inputs.take(rows), f"y_{part}": labels[rows]})
         if part == "train":
-            dataset = replace(dataset, train_rows=rows)
+            given = None if dataset.given is None else dataset.given[rows]
+            dataset = replace(dataset, train_rows=rows, given=given)
     return replace(dataset, source=f"{dataset.source}, reduced: {', '.join(told)}") if told else dataset
 
 

@@ -6,6 +6,9 @@ An image folder holds a folder a class in `train` and in `test` (or `val`):
 
     birds/train/robin/1.jpg    birds/train/wren/1.png    birds/test/robin/7.jpg    ...
 
+Labels that are noisy already lie beside the true ones: y_train_noisy in the file, or `noisy_labels.csv` in the folder,
+whose columns file (below train) and class name every training image. `noise="given"` trains on them.
+
 On first use it is prepared into one file in the data folder; where an image changes it is prepared again.
 """
 
@@ -30,6 +33,7 @@ from lib.parameters import ROOT, Experiment
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
 _THREADS = 2
+NOISY_LABELS = "noisy_labels.csv"
 
 
 class Picture(NamedTuple):
@@ -58,7 +62,8 @@ def fingerprint(experiment: Experiment) -> str:
     """What tells other data at the same path: sizes and dates of its files. Empty where there is none."""
     path = ROOT / experiment.dataset
     if path.is_dir():
-        return digest(_state([picture.file for picture in _pictures(path, f"dataset={experiment.dataset!r}")]))
+        files = [picture.file for picture in _pictures(path, f"dataset={experiment.dataset!r}")]
+        return digest(_state([*files, *path.glob(NOISY_LABELS)]))
     return digest(_state([path])) if path.exists() else ""
 
 
@@ -70,19 +75,37 @@ def _folder(experiment: Experiment, path: Path, origin: str) -> dict[str, np.nda
     """The arrays of an image folder, prepared in one file; those of its earlier states go."""
     pictures, size = _pictures(path, origin), experiment.image_size
     stem = f"{re.sub(r'[^A-Za-z0-9_]+', '_', path.name)}-{digest(repr([os.fsencode(path)]))}"
-    state = digest(_state([picture.file for picture in pictures], size))
+    table = path / NOISY_LABELS
+    files = [picture.file for picture in pictures] + ([table] if table.exists() else [])
+    state = digest(_state(files, size))
     file = ROOT / experiment.data_folder / f"{stem}-{state}.npz"
 
     def compute() -> dict[str, np.ndarray]:
         classes = sorted({picture.label for picture in pictures})
         scaled = f", scaled to {size}x{size} pixels" if size else ""
-        return decoded(pictures, classes, size) | {"source": np.array(f"image folder {path.name}{scaled}")}
+        arrays = decoded(pictures, classes, size) | {"source": np.array(f"image folder {path.name}{scaled}")}
+        return arrays | (_noisy_labels(table, pictures, classes) if table.exists() else {})
 
     arrays = prepared.prepared(file, compute)
     for outdated in set(file.parent.glob(f"{stem}-*.npz")) - {file}:
         with suppress(OSError):
             outdated.unlink()
     return arrays
+
+
+def _noisy_labels(table: Path, pictures: list[Picture], classes: list[str]) -> dict[str, np.ndarray]:
+    """The array y_train_noisy from a table of the columns file and class."""
+    try:
+        given = pd.read_csv(table, dtype=str).set_index("file")["class"]
+    except (ValueError, KeyError, OSError) as error:
+        raise ParameterError(f"dataset: {table} must be a table of the columns file and class ({error})") from error
+    trained = [picture.file for picture in pictures if picture.part == "train"]
+    files = [file.relative_to(table.parent / "train").as_posix() for file in trained]
+    numbers = pd.Index(classes).get_indexer(given[~given.index.duplicated()].reindex(files))
+    if (numbers < 0).any():
+        first = files[int((numbers < 0).argmax())]
+        raise ParameterError(f"dataset: {table} must give every training image one of {', '.join(classes)}, as {first}")
+    return {"y_train_noisy": numbers}
 
 
 def _pictures(folder: Path, origin: str) -> list[Picture]:

@@ -105,6 +105,11 @@ def draw(experiment: Experiment, dataset: Dataset) -> Samples:
 def _noisy(experiment: Experiment, dataset: Dataset) -> torch.Tensor:
     """The labels of all training samples with the experiment's noise."""
     true, row = dataset.y_train, NOISES[experiment.noise]
+    if row.of_data:
+        if dataset.given is None:
+            without = f"y_train_noisy, or noisy_labels.csv in an image folder, which {experiment.dataset} lacks"
+            raise ParameterError(f"noise={row.name!r}: must be used with data that holds {without}")
+        return dataset.given
     if row.people_of:
         rows = None if dataset.train_rows is None else dataset.train_rows.numpy()
         folder = ROOT / experiment.data_folder
