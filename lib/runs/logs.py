@@ -72,4 +72,9 @@ def write(runs: dict[str, Archived], file: Path) -> None:
             )
         parts.append(table.append_column(DIVERGENCE_COLUMN, bits))
     whole = pa.concat_tables(parts, promote_options="default").combine_chunks()
-    parquet.write_table(whole, file, compression="zstd", compression_level=19)
+    # Signs and exponents of divergences repeat: with a stream for each byte the file is a fifth smaller.
+    split = {f"{DIVERGENCE_COLUMN}.list.element": "BYTE_STREAM_SPLIT"}
+    texts = [RUN, ARGS_COLUMN]
+    parquet.write_table(
+        whole, file, compression="zstd", compression_level=19, use_dictionary=texts, column_encoding=split
+    )
