@@ -1,5 +1,7 @@
 """What is shown is what the logs say: committed tables and figures are rebuilt, byte for byte."""
 
+import re
+
 import pytest
 
 from lib.grid.execution import executed
@@ -32,4 +34,10 @@ def test_committed_results_come_from_the_logs(tmp_path, notebooks, kinds):
 
 def contents(folder, kinds):
     files = (path for path in folder.iterdir() if path.suffix in kinds and path.stem not in DRAWN_BY_TRAINING)
-    return {path.name: path.read_bytes() for path in files}
+    return {path.name: ids_in_order(path.read_text()) for path in files}
+
+
+def ids_in_order(text):
+    """Ids are hashes of sizes to the last bit, which processors round differently."""
+    order = {}
+    return re.sub(r"\b[a-z][0-9a-f]{10}\b", lambda found: f"id{order.setdefault(found[0], len(order))}", text)
