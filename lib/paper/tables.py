@@ -60,13 +60,17 @@ def overall(summaries: dict[str, pd.DataFrame], across: Friedman, over_runs: pd.
         over_runs: table of `lib.study.statistics.over_runs` for them.
 
     Returns:
-        A row a criterion: criterion, its mean gap in points over the settings of each study, gap_iqm and improvement
-        with their ends, settings won, average rank, Holm p against the baseline.
+        A row a criterion: criterion, its mean gap in points over the settings of each study where the snapshot is kept,
+        and where the average of the weights is, gap_iqm and improvement with their ends, settings won, average rank,
+        Holm p against the baseline.
     """
     everything = pd.concat(summaries.values())
-    columns = {
-        study: summary.groupby("criterion", observed=True)["gap_mean"].mean() for study, summary in summaries.items()
-    }
+    columns = {}
+    for study, summary in summaries.items():
+        gaps = summary.groupby("criterion", observed=True)[["gap_mean", "gap_average_mean"]].mean()
+        columns[study] = gaps["gap_mean"]
+        if gaps["gap_average_mean"].notna().any():
+            columns[f"{study}, average kept"] = gaps["gap_average_mean"]
     columns |= dict(over_runs.items())
     columns["settings won"] = everything.groupby("criterion", observed=True)["winner"].sum()
     table = pd.DataFrame(columns)
@@ -171,8 +175,9 @@ def overall_caption(summaries: dict[str, pd.DataFrame], across: Friedman) -> str
     note = f" Note: {across.note}." if across.note else ""
     return (
         f"All studies, {runs} runs, {_span(seeds)} seeds in a setting: gap to the oracle in points, averaged over "
-        f"the settings of each study; interquartile mean over all runs, and share of them in which a smaller gap is "
-        f"left than by {LABELS[BASELINE]}, with bootstrap 95 % intervals that resample the seeds of each dataset, all "
+        f"the settings of each study, with the snapshot of a stop kept and with the average of the weights there; "
+        f"interquartile mean over all runs, and share of them in which a smaller gap is left "
+        f"than by {LABELS[BASELINE]}, with bootstrap 95 % intervals that resample the seeds of each dataset, all "
         f"settings of a seed together; settings in which a criterion wins (Friedman significant, best rank); average "
         f"rank over {datasets}, 1 the best{told} (settings of one dataset share its samples and seeds, and are one "
         f"block).{note}"

@@ -66,11 +66,12 @@ def test_captions_count_runs_and_seeds(summary):
 
 def test_overall_joins_studies_with_ranks(summary):
     across = Friedman(9.0, 0.01, 4, {"cnd": 2.0, "prediction_changes": 1.0}, {"cnd": 0.0001}, "a note")
-    summaries = {"Digits": summary, "NEWS": summary.assign(gap_mean=summary["gap_mean"] * 2)}
+    none_kept = {"gap_mean": summary["gap_mean"] * 2, "gap_average_mean": np.nan}
+    summaries = {"Digits": summary.assign(gap_average_mean=1.0), "NEWS": summary.assign(**none_kept)}
     ends = {"gap_iqm": 3.5, "gap_iqm_low": 3, "gap_iqm_high": 4.25, "improvement": 0.25}
     over_runs = pd.DataFrame([ends | {"improvement_low": 0, "improvement_high": 0.5}], index=["cnd"])
     table = tables.overall(summaries, across, over_runs).set_index("criterion")
-    assert table.loc["cnd"].tolist() == [4, 8, 3.5, 3, 4.25, 0.25, 0, 0.5, 0, 2, 0.0001]
+    assert table.loc["cnd"].tolist() == [4, 1, 8, 3.5, 3, 4.25, 0.25, 0, 0.5, 0, 2, 0.0001]
     assert table.loc["prediction_changes", "settings won"] == 2
     assert "oracle" not in table.index
     printed = tables.overall_printed(table.reset_index(), across)
