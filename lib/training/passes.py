@@ -6,8 +6,9 @@ take them. A sample's value is then up to an epoch old, and seen with dropout, b
 Passes in evaluation mode show the network as it is at the record and cost about a third of training on those samples.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -37,8 +38,8 @@ class Seen(NamedTuple):
     pre_activations: dict[str, torch.Tensor]
 
 
-class EvaluationPasses:
-    """Passes over the measured samples and the probe in evaluation mode, made at each record."""
+class Passes(ABC):
+    """Passes in which signals are read. Here training goes unwatched, and nothing is kept from record to record."""
 
     def __init__(
         self, experiment: Experiment, dataset: Dataset, samples: Samples, model: nn.Module, layers: dict[str, int]
@@ -46,36 +47,42 @@ class EvaluationPasses:
         self._inputs, self._samples, self._model, self._layers = dataset.x_train, samples, model, layers
         self._pooling = experiment.cnd_pooling
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Training goes on unwatched."""
-        yield
+    def watching(self) -> AbstractContextManager[None]:
+        """Training steps are made inside."""
+        return nullcontext()
 
-    def take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
-        """Nothing of training is kept."""
+    def take(self, places: torch.Tensor, logits: torch.Tensor) -> None:  # noqa: B027 - few need it
+        """Take what a training step on samples at these places of (training samples, probe) has put out."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing is kept from record to record."""
+        """What a checkpoint needs of it."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing is kept from record to record."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - few need it
+        """Go on from what `state_dict` gave."""
+
+    @abstractmethod
+    def seen(self) -> Seen | None:
+        """What is known of the network at a record; None where not every sample was seen yet."""
+
+
+class EvaluationPasses(Passes):
+    """Passes over the measured samples and the probe in evaluation mode, made at each record."""
 
     def seen(self) -> Seen | None:
         """The network as it is now."""
         return look(self._model, self._inputs, self._samples, self._layers, self._pooling)
 
 
-class TrainingPasses(EvaluationPasses):
+class TrainingPasses(Passes):
     """What the network put out when it last trained on each measured sample and each of the probe."""
 
     def __init__(
         self, experiment: Experiment, dataset: Dataset, samples: Samples, model: nn.Module, layers: dict[str, int]
     ):
+        super().__init__(experiment, dataset, samples, model, layers)
         measured, probe = samples.measured.rows, samples.probe.rows if samples.probe else samples.train.rows[:0]
-        device = measured.device
-        self._model, self._layers, self._measured = model, layers, len(measured)
-        self._pooling = experiment.cnd_pooling
+        device, self._measured = measured.device, len(measured)
         kept = self._measured + len(probe)
         # What training sees but nobody measures goes to a last row, so that taking needs no selection.
         self._slots = torch.full((len(samples.train) + len(probe),), kept, device=device)
@@ -138,7 +145,7 @@ class TrainingPasses(EvaluationPasses):
         return Seen(self._logits[:n], probe_logits if len(probe_logits) else None, pre_activations)
 
 
-PASSES: dict[str, type[EvaluationPasses]] = {"training": TrainingPasses, "evaluation": EvaluationPasses}
+PASSES: dict[str, type[Passes]] = {"training": TrainingPasses, "evaluation": EvaluationPasses}
 """Where signals can be read, by the name that `signal_passes` takes."""
 
 

@@ -18,11 +18,10 @@ from lib.data.dataset import Dataset
 from lib.data.samples import Samples
 from lib.layers import captured, check_layer, evaluating, hidden_layers, last_hidden_layer, split_pooling
 from lib.parameters import Experiment
-from lib.training.passes import PASSES, EvaluationPasses, autocast, evaluate, look
+from lib.training.passes import PASSES, Passes, autocast, evaluate, look
 from lib.training.signals import NotSeen, View, share
 
 PERFORMANCE = ("train_loss", "train_accuracy", "test_accuracy", "corrupted_accuracy_given", "corrupted_accuracy_true")
-OF_AVERAGE = ("test_accuracy_average", "corrupted_accuracy_given_average")
 
 
 class Measurement(NamedTuple):
@@ -71,9 +70,7 @@ class Recorder:
         self._kept: dict[str, Any] = {}
         self._kept_before: dict[str, Any] = {}
         self._check_network()
-        self._passes: EvaluationPasses = PASSES[experiment.signal_passes](
-            experiment, dataset, samples, model, self.layers
-        )
+        self._passes: Passes = PASSES[experiment.signal_passes](experiment, dataset, samples, model, self.layers)
         if "cnd" in experiment.criteria:
             neuron_divergence(torch.zeros(2, 1), torch.arange(2), 2)  # compiled before the first record, not in it
 

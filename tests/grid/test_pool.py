@@ -147,26 +147,19 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(grid, started, tmp_path, caps
     assert "go on after record" in (resumed.folder / "run.log").read_text()
 
 
-def test_a_kernel_that_is_killed_is_a_failure_with_its_reason(grid, started, capsys):
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [("kernel", "DeadKernelError: Kernel died"), ("worker", "the process was killed by SIGKILL")],
+)
+def test_a_part_that_is_killed_is_a_failure_with_its_reason(grid, started, part, reason):
     arguments = grid(LONG)
     (experiment,) = experiments(arguments)
     process = started(arguments)
-    parts(process)["kernel"].kill()
+    parts(process)[part].kill()
     _, error = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert f"failed {experiment.name}: DeadKernelError: Kernel died" in error
-    assert (experiment.folder / FAILURE).read_text() == "DeadKernelError: Kernel died\n"
-
-
-def test_a_worker_that_is_killed_is_a_failure_with_its_reason(grid, started):
-    arguments = grid(LONG)
-    (experiment,) = experiments(arguments)
-    process = started(arguments)
-    parts(process)["worker"].kill()
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert f"failed {experiment.name}: the process was killed by SIGKILL" in error
-    assert (experiment.folder / FAILURE).read_text() == "the process was killed by SIGKILL\n"
+    assert f"failed {experiment.name}: {reason}" in error
+    assert (experiment.folder / FAILURE).read_text() == f"{reason}\n"
 
 
 @pytest.fixture
