@@ -173,6 +173,7 @@ NOISES = Catalogue(
 NETWORKS = Catalogue(
     Network("mlp", "MLP", "models:mlp"),
     Network("small_cnn", "small CNN", "models:small_cnn", of_images=True),
+    Network("narrow_airbench", "narrow airbench", "models:narrow_airbench", of_images=True),
     Network("news_mlp", "NEWS MLP", "models:news_mlp"),
     Network("lenet", "LeNet", "models:lenet", of_images=True),
     Network("preact_resnet9", "PreAct ResNet-9", "models:preact_resnet9", of_images=True),

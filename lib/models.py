@@ -68,6 +68,26 @@ def lenet(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0)
     )
 
 
+def narrow_airbench(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
+    """The network of airbench (Jordan, arXiv 2404.00498) with half its maps, 295,000 parameters for ten classes.
+
+    A 2x2 convolution of 24 maps without padding; three blocks of two 3x3 convolutions of 32, 64 and 128 maps, the first
+    of each pooled, batch norm and ReLU behind both; maximum over positions; linear classifier. Made for CPUs: ReLU for
+    GELU, which costs them a third of their speed, and no frozen whitening of patches. Raises ParameterError for images
+    below 9 pixels.
+    """
+    if min(sample_shape[1:]) < 9:
+        size = "x".join(map(str, sample_shape[1:]))
+        raise ParameterError(f"network='narrow_airbench': must have images of at least 9 pixels, not {size}")
+    modules: list[nn.Module] = [nn.Conv2d(sample_shape[0], 24, 2), nn.ReLU()]
+    for width_in, width in ((24, 32), (32, 64), (64, 128)):
+        for channels, pooling in ((width_in, [nn.MaxPool2d(2)]), (width, [])):
+            convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+            modules += [convolution, *pooling, nn.BatchNorm2d(width), nn.ReLU()]
+    modules += [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(dropout)]
+    return nn.Sequential(*modules, nn.Linear(128, num_classes))
+
+
 def news_mlp(sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0) -> nn.Module:
     """The NEWS network of Yu et al. (ICML 2019) behind its embedding: 1200 and 300 units, batch norm, softsign."""
     hidden: list[nn.Module] = []

@@ -32,6 +32,7 @@ def preact_count(blocks, channels=3, classes=10):
     [
         ("mlp", IMAGE, 64 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10),
         ("small_cnn", CIFAR, 9 * (3 * 16 + 16 * 32 + 32 * 64) + 16 + 32 + 64 + 1024 * 256 + 256 + 256 * 10 + 10),
+        ("narrow_airbench", CIFAR, 312 + 9 * (24 * 32 + 32 * 32 * 3 + 64 * 64 * 3 + 128 * 128) + 4 * 224 + 1290),
         ("news_mlp", (16, 300), 4800 * 1200 + 1200 * 3 + 1200 * 300 + 300 * 3 + 300 * 10 + 10),
         ("lenet", (1, 28, 28), 61_706),  # LeCun et al., 1998, with full connections between maps
         ("lenet", (1, 32, 32), 61_706),
@@ -87,13 +88,20 @@ def test_preact_resnet_without_its_residuals_is_linear_in_the_kept_input():
     assert torch.allclose(network(x), network.classifier(kept.mean(dim=(2, 3))), atol=1e-5)
 
 
+def test_narrow_airbench_refuses_images_that_pooling_would_leave_nothing_of():
+    experiment = Experiment(network="narrow_airbench")
+    assert models.build(experiment, (1, 9, 9), 10).eval()(torch.randn(2, 1, 9, 9)).isfinite().all()
+    with pytest.raises(ParameterError, match=r"^network='narrow_airbench': must have images of at least 9 .* not 8x8$"):
+        models.build(experiment, IMAGE, 10)
+
+
 @pytest.mark.parametrize("name", models.NETWORKS)
 def test_dropout_reaches_the_network(name):
-    network = models.build(Experiment(network=name, dropout=0.5), IMAGE, 10).eval()
+    network = models.build(Experiment(network=name, dropout=0.5), (1, 16, 16), 10).eval()
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.train()
-    x = torch.randn(4, *IMAGE)
+    x = torch.randn(4, 1, 16, 16)
     assert not torch.equal(network(x), network(x))
 
 

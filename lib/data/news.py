@@ -1,8 +1,8 @@
 """NEWS: 20 Newsgroups in 7 top-level classes, each post as word vectors averaged into a few positions.
 
-A post is cut at 1,000 words. Its words stand at 1,000 places, which 16 equal positions share; the vectors of the
-known words of a position are averaged, and a position without any is zero. Vectors are GloVe's where the user has
-the file, else computed from the training posts alone: TF-IDF, truncated SVD, 300 dimensions.
+A post is cut at 1,000 words. Its words stand at 1,000 places, which 20 equal positions share, as in CND's paper; the
+vectors of the known words of a position are averaged, and a position without any is zero. Vectors are GloVe's where the
+user has the file, else computed from the training posts alone: TF-IDF, truncated SVD, 300 dimensions.
 """
 
 import logging
@@ -27,7 +27,7 @@ from lib.parameters import ROOT, Experiment
 CACHE = "20news-bydate_py3.pkz"
 """scikit-learn's file of the corpus."""
 MAX_WORDS = 1000
-POSITIONS = 16
+POSITIONS = 20
 DIMENSIONS = 300
 _LOOKED_AT = 1000  # lines of a file of word vectors, to tell their width
 _WORD = re.compile(r"\b\w\w+\b")

@@ -202,7 +202,7 @@ def test_word_vectors_do_not_see_the_test_posts(tmp_path, small_corpus, monkeypa
 def test_the_real_corpus(newsgroups_folder):
     dataset = data.load(Experiment(dataset="news", network="news_mlp", data_folder=str(newsgroups_folder)))
     assert dataset.classes == ("alt", "comp", "misc", "rec", "sci", "soc", "talk")
-    assert dataset.x_train.shape == (13_192, 16, 300)
-    assert dataset.x_test.shape == (5_654, 16, 300)
+    assert dataset.x_train.shape == (13_192, 20, 300)
+    assert dataset.x_test.shape == (5_654, 20, 300)
     assert dataset.x_train[:].std().item() == pytest.approx(1, abs=1e-2)
     assert "SVD" in dataset.source
