@@ -25,12 +25,12 @@ demo: $(READY) ## run the embedded study on digits, then make the report
 	$(BIN)/python -m lib run slurm/demo.yaml --processes $(PROCESSES) --runs $(RUNS)
 	@$(MAKE) --no-print-directory report
 
-news: $(READY) ## run the NEWS study (DATA=folder with scikit-learn's cache, else it is downloaded)
-	$(BIN)/python -m lib run slurm/news.yaml --runs $(RUNS) --data $(DATA)
+news: $(READY) ## run the NEWS study, hours (DATA=folder with scikit-learn's cache, else it is downloaded)
+	$(BIN)/python -m lib run slurm/news.yaml --processes $(PROCESSES) --runs $(RUNS) --data $(DATA)
 	@$(MAKE) --no-print-directory report
 
-cifar: $(READY) ## run CIFAR-10 with human labels, without a GPU (DATA=folder with the data, else it is downloaded)
-	$(BIN)/python -m lib run slurm/cifar10_cpu.yaml --runs $(RUNS) --data $(DATA)
+cifar: $(READY) ## run CIFAR-10 without a GPU, hours (DATA=folder with the data, else it is downloaded)
+	$(BIN)/python -m lib run slurm/cifar10_cpu.yaml --processes $(PROCESSES) --runs $(RUNS) --data $(DATA)
 	@$(MAKE) --no-print-directory report
 
 report: $(READY) ## make tables, figures and report of the runs that are there, in RUNS/figures

@@ -21,6 +21,7 @@ from lib.parameters import Experiment
 from lib.training.passes import PASSES, Passes, autocast, evaluate, look
 from lib.training.signals import NotSeen, View, share
 
+CND_OF_ALL = ("cnd_given_all", "cnd_true_all")
 PERFORMANCE = ("train_loss", "train_accuracy", "test_accuracy", "corrupted_accuracy_given", "corrupted_accuracy_true")
 
 
@@ -45,7 +46,9 @@ class Recorder:
     Columns: train_loss, train_accuracy (measured training samples, labels as given), test_accuracy,
     corrupted_accuracy_given and corrupted_accuracy_true (corrupted measured samples against the given and the
     true labels; memorization is the rise of the first), where an average of the weights is kept
-    test_accuracy_average and corrupted_accuracy_given_average, then one column for each criterion asked for.
+    test_accuracy_average and corrupted_accuracy_given_average, where CND is asked for cnd_given_all and
+    cnd_true_all (CND of all measured samples, by the given and by the true labels), then one column for each
+    criterion asked for.
     `layers` holds the neurons of each layer whose pre-activations are taken, in their order; `seconds` what each signal
     has cost so far, where several share something the first of them, and the passes; `watched_seconds` the part of
     those that fell between records.
@@ -172,18 +175,21 @@ class Recorder:
 
     def _performance(self, view: View) -> dict[str, float]:
         values = dict.fromkeys(PERFORMANCE, math.nan) | {"test_accuracy": self._test_accuracy(self.model)}
-        part = self.samples.measured
+        part, has_cnd = self.samples.measured, "cnd" in self.experiment.criteria
         if self._average:
             as_given = view.average.predicted == part.given
             values["test_accuracy_average"] = self._test_accuracy(self._average)
             values["corrupted_accuracy_given_average"] = share(as_given[part.corrupted])
+        values |= dict.fromkeys(CND_OF_ALL, math.nan) if has_cnd else {}
         try:
             logits, predicted = view.seen.logits, view.predicted
         except NotSeen:
             return values
         loss = view.loss(logits, part.given)
         self._check_finite(loss)  # which is finite only where all logits are
+        of_all = zip(CND_OF_ALL, (part.given, part.true), strict=True) if has_cnd else ()
         return values | {
+            **{name: view.cnd_of_all(labels) for name, labels in of_all},
             "train_loss": loss.item(),
             "train_accuracy": share(predicted == part.given),
             "corrupted_accuracy_given": share((predicted == part.given)[part.corrupted]),

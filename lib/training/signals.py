@@ -102,20 +102,22 @@ class View:
     @cached_property
     def divergences(self) -> dict[str, torch.Tensor]:
         """CND in bits of the neurons of each recorded layer, as the experiment sets it."""
+        counted = self.predicted if self.experiment.cnd_filter == "predicted_as_labelled" else None
+        return {name: self._divergence(name, self.part.given, counted) for name in self.seen.pre_activations}
+
+    def cnd_of_all(self, labels: torch.Tensor) -> float:
+        """CND in bits, not filtered, by any labels of the measured samples, shape (n,)."""
+        return self.aggregated(self._divergence(self.layer, labels, None))
+
+    def _divergence(self, layer: str, labels: torch.Tensor, predicted: torch.Tensor | None) -> torch.Tensor:
+        settings, classes = self.experiment, self.dataset.num_classes
+        how = (settings.cnd_bins, settings.cnd_weights, settings.cnd_estimator, predicted, settings.cnd_correction)
+        return neuron_divergence(self.seen.pre_activations[layer], labels, classes, *how)
+
+    def aggregated(self, divergence: torch.Tensor) -> float:
+        """One number of the neurons' divergences, in bits, shape (neurons,): their quantile or mean."""
         settings = self.experiment
-        return {
-            name: neuron_divergence(
-                z,
-                self.part.given,
-                self.dataset.num_classes,
-                settings.cnd_bins,
-                settings.cnd_weights,
-                settings.cnd_estimator,
-                self.predicted if settings.cnd_filter == "predicted_as_labelled" else None,
-                settings.cnd_correction,
-            )
-            for name, z in self.seen.pre_activations.items()
-        }
+        return aggregate(divergence, settings.cnd_quantile if settings.cnd_aggregation == "quantile" else None)
 
     @cached_property
     def all(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -159,9 +161,7 @@ def share(hits: torch.Tensor) -> float:
 
 def cnd(view: View) -> float:
     """CND of the layer, over neurons the quantile or mean, in bits."""
-    settings = view.experiment
-    quantile = settings.cnd_quantile if settings.cnd_aggregation == "quantile" else None
-    return aggregate(view.divergences[view.layer], quantile)
+    return view.aggregated(view.divergences[view.layer])
 
 
 def prediction_changes(view: View) -> float:

@@ -47,7 +47,7 @@ def test_the_grids_of_the_study():
     assert {(e.noise, e.noise_rate) for e in demo} == settings
     news = [task.experiment for task in read(ROOT / "slurm" / "news.yaml")]
     assert {(e.patience, e.window, e.cnd_quantile) for e in news} == {(100, 4, 0.1)}
-    assert {e.noise_rate for e in news} == {0.2, 0.4}
+    assert {(e.noise, e.noise_rate) for e in news} == settings
 
 
 @pytest.mark.parametrize(

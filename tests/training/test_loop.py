@@ -110,6 +110,10 @@ def test_recorded_numbers_are_those_of_the_final_network(tmp_path, tiny):
     bits = neuron_divergence(z, part.given[as_labelled], 10).numpy()
     assert np.allclose(finished.divergence[-1], bits, atol=0.02)
     assert last["cnd"] == pytest.approx(np.quantile(finished.divergence[-1], 0.9), abs=1e-6)
+    z = layers.pre_activations(network, x[part.rows])
+    for column, labels in (("cnd_given_all", part.given), ("cnd_true_all", part.true)):
+        assert last[column] == pytest.approx(np.quantile(neuron_divergence(z, labels, 10), 0.9), abs=0.01)
+    assert last["cnd_given_all"] < last["cnd_true_all"]
 
 
 def test_what_is_recorded_of_the_average_is_that_of_the_average(tmp_path):
