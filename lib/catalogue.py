@@ -223,14 +223,18 @@ CRITERIA = Catalogue(
 )
 
 ORACLE, END = "oracle", "end"
+AVERAGE = ":average"
+"""Behind the name of a criterion: the method that keeps the average of the weights where the criterion stops."""
 
 
 class _Labels(Mapping[str, str]):
-    """Labels of the criteria, whichever are known by now, and of the two references."""
+    """Labels of the criteria, whichever are known by now, with either network kept, and of the two references."""
 
     _references: ClassVar = {END: "No stopping", ORACLE: "Oracle"}
 
     def __getitem__(self, name: str) -> str:
+        if name.endswith(AVERAGE):
+            return f"{self[name.removesuffix(AVERAGE)]}, average"
         return self._references.get(name) or CRITERIA[name].label
 
     def __iter__(self) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lib.catalogue import noise_title
+from lib.catalogue import AVERAGE, noise_title
 from lib.criteria import LABELS, ORACLE
 from lib.paper.printing import Cell, Estimate, plain
 from lib.study.baselines import name_of
@@ -21,6 +21,7 @@ HEADINGS = {
     "kendall": ("Kendall τ", 2),
 }
 """What a table shows of each criterion: its heading and the digits after the point."""
+_KEPT = {"": "", ", average kept": AVERAGE}
 
 
 def criteria(summary: pd.DataFrame) -> pd.DataFrame:
@@ -61,8 +62,8 @@ def overall(summaries: dict[str, pd.DataFrame], across: Friedman, over_runs: pd.
 
     Returns:
         A row a criterion: criterion, its mean gap in points over the settings of each study where the snapshot is kept,
-        and where the average of the weights is, gap_iqm and improvement with their ends, settings won, average rank,
-        Holm p against the baseline.
+        and where the average of the weights is, gap_iqm and improvement with their ends, settings won, average rank and
+        Holm p against the baseline where either is kept.
     """
     everything = pd.concat(summaries.values())
     columns = {}
@@ -74,30 +75,33 @@ def overall(summaries: dict[str, pd.DataFrame], across: Friedman, over_runs: pd.
     columns |= dict(over_runs.items())
     columns["settings won"] = everything.groupby("criterion", observed=True)["winner"].sum()
     table = pd.DataFrame(columns)
-    table["average rank"] = pd.Series(across.ranks, dtype=float)
-    table["Holm p"] = pd.Series(across.against_baseline, dtype=float)
+    for heading, values in (("average rank", across.ranks), ("Holm p", across.against_baseline)):
+        for told, kept in _KEPT.items():
+            of_kept = {name: values[name + kept] for name in table.index if name + kept in values}
+            table[heading + told] = pd.Series(of_kept, dtype=float)
     order = [name for name in LABELS if name in table.index and name != ORACLE]
     return table.loc[order].rename_axis("criterion").reset_index()
 
 
 def overall_printed(table: pd.DataFrame, across: Friedman) -> pd.DataFrame:
     """The table of `overall` as it is printed."""
-    digits = {"settings won": 0, "average rank": 2, "Holm p": 3}
     with_ends = {"gap_iqm": ("Interquartile mean (points)", 1), "improvement": HEADINGS["improvement"]}
+    others = {"settings won": ("Settings won", 0)}
+    others |= {f"average rank{kept}": (f"Average rank{kept}", 2) for kept in _KEPT}
+    others |= {f"Holm p{kept}": (f"Holm p{kept}", 3) for kept in _KEPT}
     printed: dict[str, list[Cell]] = {"Criterion": [LABELS[name] for name in table["criterion"]]}
     for column in table.columns[1:]:
-        if column.endswith(("_low", "_high")):
-            continue
         if column in with_ends:
-            heading, places = with_ends[column]
-            printed[heading] = [Estimate.of(row, column, places) for _, row in table.iterrows()]
-            continue
-        heading = column[0].upper() + column[1:] if column in digits else f"{column} (points)"
-        printed[heading] = [plain(value, digits.get(column, 1)) for value in table[column]]
-    printed["Average rank"] = [
-        Estimate(plain(rank, 2), best=True) if name in across.winners else plain(rank, 2)
-        for name, rank in zip(table["criterion"], table["average rank"], strict=True)
-    ]
+            heading, digits = with_ends[column]
+            printed[heading] = [Estimate.of(row, column, digits) for _, row in table.iterrows()]
+        elif not column.endswith(("_low", "_high")):
+            heading, digits = others.get(column, (f"{column} (points)", 1))
+            printed[heading] = [plain(value, digits) for value in table[column]]
+    for told, kept in _KEPT.items():
+        printed[f"Average rank{told}"] = [
+            Estimate(plain(rank, 2), best=True) if name + kept in across.winners else plain(rank, 2)
+            for name, rank in zip(table["criterion"], table[f"average rank{told}"], strict=True)
+        ]
     return pd.DataFrame(printed)
 
 
@@ -179,7 +183,8 @@ def overall_caption(summaries: dict[str, pd.DataFrame], across: Friedman) -> str
         f"interquartile mean over all runs, and share of them in which a smaller gap is left "
         f"than by {LABELS[BASELINE]}, with bootstrap 95 % intervals that resample the seeds of each dataset, all "
         f"settings of a seed together; settings in which a criterion wins (Friedman significant, best rank); average "
-        f"rank over {datasets}, 1 the best{told} (settings of one dataset share its samples and seeds, and are one "
+        f"rank over {datasets}, 1 the best, of all criteria with either kept{told} (settings of one dataset share its "
+        f"samples and seeds, and are one "
         f"block).{note}"
     )
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from lib.catalogue import noise_place
+from lib.catalogue import AVERAGE, noise_place
 from lib.criteria import CRITERIA, LABELS, SETTING
 from lib.stopping import smooth
 from lib.study.ranks import BASELINE, LEVEL, Friedman, friedman
@@ -160,12 +160,17 @@ def in_settings(stops: pd.DataFrame, baseline: str = BASELINE) -> dict[tuple[str
 def across_datasets(stops: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> Friedman:
     """Friedman's test across datasets, each a block: its values are the ranks of mean gaps, averaged over its settings.
 
+    What is kept makes a method of its own: beside each criterion, whose gap is that of the snapshot, stands the one
+    that keeps the average of the weights there, its name ending in `lib.catalogue.AVERAGE`.
+
     Args:
         stops: as for `in_settings`, of each study by its name; criteria that do not occur in every setting are left
             out, and the note names them.
         baseline: criterion that the others are compared with.
     """
-    methods = _joined(stops).loc[lambda table: table["criterion"].isin(CRITERIA)]
+    snapshots = _joined(stops).loc[lambda table: table["criterion"].isin(CRITERIA)]
+    averages = snapshots.assign(criterion=snapshots["criterion"] + AVERAGE, gap=snapshots["gap_average"])
+    methods = pd.concat([snapshots, averages.dropna(subset="gap")])
     gaps = methods.groupby(["study", *SETTING, "criterion"], observed=True)["gap"].mean().unstack("criterion")
     shared = gaps.dropna(axis="columns")
     found = friedman(shared.rank(axis="columns").groupby("dataset", observed=True).mean(), baseline)

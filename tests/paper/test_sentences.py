@@ -49,7 +49,7 @@ def test_numbers_in_the_abstract_are_those_of_the_results(found):
         (Friedman(np.nan, np.nan, 0), "No criterion chose a record in every setting"),
         (
             Friedman(np.nan, np.nan, 1, {"cnd": 1.0}),
-            "over 1 dataset, 1 the best, are CND (1.00); too little to be tested.",
+            "over 1 dataset, 1 the best of 1, the lowest are CND (1.00); too little to be tested.",
         ),
         (Friedman(1.0, 0.4, 9, {"cnd": 1.0, "end": 2.0}), "not significant (Friedman p = 0.4)"),
         (

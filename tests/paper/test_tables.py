@@ -65,18 +65,21 @@ def test_captions_count_runs_and_seeds(summary):
 
 
 def test_overall_joins_studies_with_ranks(summary):
-    across = Friedman(9.0, 0.01, 4, {"cnd": 2.0, "prediction_changes": 1.0}, {"cnd": 0.0001}, "a note")
+    ranks = {"cnd": 3.0, "prediction_changes": 2.0, "cnd:average": 1.0}
+    across = Friedman(9.0, 0.01, 4, ranks, {"cnd": 0.0001, "cnd:average": 0.5}, "a note")
     none_kept = {"gap_mean": summary["gap_mean"] * 2, "gap_average_mean": np.nan}
     summaries = {"Digits": summary.assign(gap_average_mean=1.0), "NEWS": summary.assign(**none_kept)}
     ends = {"gap_iqm": 3.5, "gap_iqm_low": 3, "gap_iqm_high": 4.25, "improvement": 0.25}
     over_runs = pd.DataFrame([ends | {"improvement_low": 0, "improvement_high": 0.5}], index=["cnd"])
     table = tables.overall(summaries, across, over_runs).set_index("criterion")
-    assert table.loc["cnd"].tolist() == [4, 1, 8, 3.5, 3, 4.25, 0.25, 0, 0.5, 0, 2, 0.0001]
+    assert table.loc["cnd"].tolist() == [4, 1, 8, 3.5, 3, 4.25, 0.25, 0, 0.5, 0, 3, 1, 0.0001, 0.5]
     assert table.loc["prediction_changes", "settings won"] == 2
     assert "oracle" not in table.index
     printed = tables.overall_printed(table.reset_index(), across)
     assert printed["Holm p"].tolist() == ["<0.001", "", ""]
-    assert printed["Average rank"].tolist() == ["2.00", Estimate("1.00", best=True), ""]
+    assert printed["Average rank"].tolist() == ["3.00", "2.00", ""]
+    assert printed["Average rank, average kept"].tolist() == [Estimate("1.00", best=True), "", ""]
+    assert printed["Holm p, average kept"].tolist() == ["0.500", "", ""]
     caption = tables.overall_caption(summaries, across)
     assert "All studies, 10 runs, 5 seeds in a setting" in caption
     assert printed["Interquartile mean (points)"].tolist() == [Estimate("3.5", "3.0", "4.2"), "–", "–"]

@@ -24,7 +24,8 @@ def test_all_runs_of_the_studies_are_pooled(found):
 def test_one_dataset_is_one_block(found):
     across = found.across()
     assert (across.blocks, across.note) == (1, "no test of a single block")
-    assert set(across.ranks) == {"consensus", *found.studies[0].study.runs["criteria"].iloc[0].split(",")}
+    criteria = {"consensus", *found.studies[0].study.runs["criteria"].iloc[0].split(",")}
+    assert set(across.ranks) == criteria | {f"{name}:average" for name in criteria}
 
 
 def test_variants_take_no_part(found):

@@ -113,7 +113,8 @@ def test_a_single_seed_has_means_and_no_intervals(stops, correlated):
 
 @pytest.fixture
 def three_datasets(stops):
-    """The two settings of each of three datasets, one of them in two studies."""
+    """The two settings of each of three datasets, one of them in two studies, without averages."""
+    stops = stops.assign(gap_average=np.nan)
     other = {name: stops.assign(dataset=name, run=name + stops["run"]) for name in ("digits", "news", "cifar10")}
     return other | {"digits network=small_cnn": stops.assign(run="cnn" + stops["run"])}
 
@@ -125,6 +126,14 @@ def test_settings_of_a_dataset_are_one_block(three_datasets):
     assert found.ranks == {"cnd": 3, "known_polluted_accuracy": 2, "prediction_changes": 1}
     assert found.p_value == pytest.approx(6 / 6**3)
     assert statistics.across_datasets({"digits": three_datasets["digits"]}).note == "no test of a single block"
+
+
+def test_what_is_kept_makes_a_method_of_its_own(three_datasets):
+    kept = {name: table.assign(gap_average=table["gap"] - 100) for name, table in three_datasets.items()}
+    ranks = statistics.across_datasets(kept).ranks
+    assert ranks["prediction_changes:average"] == 1
+    assert ranks["prediction_changes"] == 4
+    assert len(ranks) == 6
 
 
 def test_what_is_not_in_every_setting_is_not_ranked(stops):
