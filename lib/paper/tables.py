@@ -144,7 +144,8 @@ def ablation(changed: pd.DataFrame) -> pd.DataFrame:
 def ablation_caption(changed: pd.DataFrame, study: str, seeds: int) -> str:
     """What the ablation shows."""
     return (
-        f"{study}: CND with one choice changed at a time, everything else as in the study; means over runs of all "
+        f"{study}: CND with one choice changed at a time, everything else as in the study; average epochs: the average "
+        "of the weights, kept where the consensus stops, against the oracle of snapshots. Means over runs of all "
         f"noises and seeds with bootstrap 95 % intervals, which resample seeds with all their noises; differences on "
         f"the same {_span(changed['runs'])} runs of up to {seeds} seed{'s' * (seeds != 1)}. What is best here was "
         "found on test data: no choice was made by it."

@@ -21,6 +21,7 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 WINDOWS = (1, 2, 3, 5, 8, 12)
 PATIENCES = (1, 2, 5, 10, 20, 50)
 MEAN = "mean"
+_CND, _AVERAGE = ("cnd", "gap"), ("consensus", "gap_average")  # of CND's choices, and of those of the average
 
 
 class Divergences:
@@ -87,6 +88,9 @@ def runs_with_layers(study: Study) -> pd.DataFrame:
 
 def table(study: Study, folder: Path | str) -> pd.DataFrame:
     """Gaps of CND with one choice changed at a time, on the same noises and seeds as the study.
+
+    What the average of the weights reaches back is no choice in CND: its gaps are those of the average that is kept
+    where the consensus stops.
 
     Args:
         study: with its variants; layers, aggregations, windows and patiences come from its stored divergences.
@@ -156,27 +160,27 @@ def _layers(stored: Divergences) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def is_shown(variant: Variant) -> bool:
-    """Whether a variant changes a choice in CND, and nothing about training."""
+    """Whether a variant changes a choice in CND or in the average, and nothing about training."""
     return bool(variant.changed) and "validation_share" not in variant.changed
 
 
 def _variants(study: Study) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    reference = _gaps_of(study.runs)
     for variant in sorted(
         filter(is_shown, study.variants),
         key=lambda variant: [(name, str(type(value)), value) for name, value in variant.changed.items()],
     ):
-        both = [_gaps_of(variant.runs), reference]
+        read, told = (_AVERAGE, ", consensus, average kept") if "average_epochs" in variant.changed else (_CND, "")
+        both = [_gaps_of(runs, *read) for runs in (variant.runs, study.runs)]
         compared = pd.concat(both, axis=1, keys=["gap", "reference"], join="inner").reset_index()
         if len(compared):
             choice = ", ".join(parameter_label(name) for name in variant.changed)
             value = ", ".join(str(value).replace("_", " ") for value in variant.changed.values())
-            yield choice, value, compared
+            yield choice + told, value, compared
 
 
-def _gaps_of(runs: pd.DataFrame) -> pd.Series:
-    of_cnd = stops(runs).query("criterion == 'cnd'").drop_duplicates(SETTING_OF_A_RUN)
-    return of_cnd.set_index(["dataset", *SETTING_OF_A_RUN])["gap"]
+def _gaps_of(runs: pd.DataFrame, criterion: str, gap: str) -> pd.Series:
+    of_criterion = stops(runs).query("criterion == @criterion").drop_duplicates(SETTING_OF_A_RUN)
+    return of_criterion.set_index(["dataset", *SETTING_OF_A_RUN])[gap]
 
 
 def heat_maps(stored: Divergences) -> dict[str, pd.DataFrame]:

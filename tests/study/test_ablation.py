@@ -66,6 +66,16 @@ def test_the_table_compares_with_the_study_on_the_same_runs(study, study_folder)
     assert not any("validation" in choice for choice, _ in table.index)
 
 
+def test_what_the_average_reaches_back_is_read_from_the_average_that_is_kept(study, study_folder):
+    better = study.runs.assign(test_accuracy_average=study.runs["test_accuracy_average"] + 0.01)
+    changed = Study("digits", study.runs, [Variant({"average_epochs": 2.0}, better)])
+    table = ablation.table(changed, study_folder).set_index("choice")
+    row = table.loc["average epochs, consensus, average kept"]
+    own = stops(study.runs).query("criterion == 'consensus'")["gap_average"].mean()
+    assert row["gap"] == pytest.approx(own - 1)
+    assert row["difference"] == pytest.approx(-1)
+
+
 def test_a_study_without_divergences_has_no_stored_choices(study):
     assert set(ablation.table(study, "nowhere")["choice"]) == {"CND bins"}
 
