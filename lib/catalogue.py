@@ -216,6 +216,9 @@ CRITERIA = Catalogue(
     _criterion("gradient_disparity", "GD", "min", "distance", "#346c8c", "*"),
     _criterion("evidence", "Evidence", "above_zero", "1", "#8e871f", "s"),
     _criterion("average_disagreement", "Disagreement", "min", "share", "#6a3d9a", "D", "average"),
+    _criterion(
+        "validation_accuracy_clean_average", "Val. avg.", "max", "accuracy", "#ca9161", "d", "validation", "average"
+    ),
     _criterion("cnd_average", "CND avg.", "max", "bits", "#0173b2", "d", "layer", "average"),
     _criterion("prediction_changes_average", "PC avg.", "min", "share", "#de8f05", "d", "average"),
     _criterion("known_polluted_log_likelihood_average", "KPA avg.", "min", "nats", "#d55e00", "d", "probe", "average"),

@@ -267,3 +267,8 @@ def prediction_changes_average(view: View) -> float:
 def known_polluted_log_likelihood_average(view: View) -> float:
     """Mean log-likelihood that the average gives the wrong labels of the probe, in nats."""
     return known_polluted_log_likelihood(view.average)
+
+
+def validation_accuracy_clean_average(view: View) -> float:
+    """Accuracy of the average on the held-out samples against their true labels."""
+    return validation_accuracy_clean(view.average)
