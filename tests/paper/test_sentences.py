@@ -104,6 +104,36 @@ def test_reduced_and_re_encoded_data_are_named(found, result):
     assert report.data_limits(reduced) == ["**Digits**: CIFAR-10, images re-encoded: not the official pixels."]
 
 
+def test_whether_cnd_finds_the_peak_is_counted(result):
+    stops = result.stops.query("criterion == 'cnd'")
+    near = int(((stops["gap"] <= 1) & ~stops["fallback"]).sum())
+    text = report.finds_the_peak(result)
+    assert f"CND stops within 1 point of the best record in {near} of {len(stops)} runs, PC in " in text
+    fallen = dataclasses.replace(result)
+    vars(fallen)["stops"] = result.stops.assign(fallback=True)
+    assert "in 0 of 4 runs" in report.finds_the_peak(fallen)
+    assert "In 4 runs it never rose, and what it keeps is no choice." in report.finds_the_peak(fallen)
+    without = dataclasses.replace(result.study, runs=result.study.runs.assign(cnd=np.nan))
+    assert report.finds_the_peak(dataclasses.replace(result, study=without)) == ""
+
+
+def test_cnd_by_true_labels_is_told_at_the_best_record_and_at_the_end(result):
+    runs = result.study.runs.assign(cnd_given_all=0.25, cnd_true_all=lambda table: table["record"] / 8)
+    text = report.by_labels(dataclasses.replace(result, study=dataclasses.replace(result.study, runs=runs)))
+    assert "from 0.250 to 0.250 bits by the labels as given" in text
+    assert text.endswith("to 0.500 bits by the true ones.")  # the fourth and last record
+    missing = dataclasses.replace(result.study, runs=runs.drop(columns="cnd_true_all"))
+    assert report.by_labels(dataclasses.replace(result, study=missing)) == ""
+
+
+def test_what_to_do_is_told_with_the_worst_setting(found, result):
+    stops = result.stops[result.stops["criterion"] == "consensus"]
+    settings = stops.groupby(["noise", "noise_rate"])["gap_average"].mean()
+    text = report.tomorrow(found)
+    assert f"and {settings.max():.1f} points below it in the worst setting" in text
+    assert f"(Digits, symmetric {100 * settings.idxmax()[1]:g}%)" in text
+
+
 def test_high_rates_are_told_by_their_numbers(result):
     cnd = result.summary.query("criterion == 'cnd'")
     text = report.high_rates(result, 10)

@@ -11,6 +11,9 @@ def test_the_shape_of_cnd_by_hand():
     )
     (row,) = cnd_shape(records).to_dict("records")
     assert (row["peak"], row["fall"], row["at_once"], row["to_the_end"]) == (3, 1, 0, 0)
+    both = cnd_shape(pd.concat([records, records.assign(noise="none", noise_rate=0, cnd=range(5))]))
+    assert both["noise"].tolist() == ["none", "symmetric"]
+    assert both["to_the_end"].tolist() == [1, 0]
     assert cnd_shape(records.drop(columns="cnd")).empty
     assert cnd_shape(records.assign(cnd=np.nan)).empty
     assert row["jitter"] == pytest.approx(np.std([2, 0, -2], ddof=1) / np.sqrt(2))
