@@ -81,7 +81,7 @@ class Training:
         self.layers = self._recorder.layers
         self._step = Step(experiment, self.model)
         self._epoch, self._batch, self._record = 1, 0, 0
-        self._seconds = {"total": 0.0, "measuring": 0.0}
+        self._seconds = {"total": 0.0, "measuring": 0.0, "average": 0.0}
 
     def _make_average(self) -> WeightAverage | None:
         epochs = self.experiment.average_epochs
@@ -118,8 +118,7 @@ class Training:
                 began = time.perf_counter()
                 for x, labels, places in batches(self.experiment, self.dataset, self.samples, self._epoch, self._batch):
                     self._recorder.take(places, self._step(x, labels))
-                    if self.average:
-                        self.average.update()
+                    self._update_average()
                     self._batch += 1
                     record = self._measure() if self._batch in record_after else None
                     self._seconds["total"] += time.perf_counter() - began
@@ -138,6 +137,12 @@ class Training:
                 yield
             finally:
                 self._random = self._random_now()
+
+    def _update_average(self) -> None:
+        if self.average:
+            began = time.perf_counter()
+            self.average.update()
+            self._seconds["average"] += time.perf_counter() - began
 
     def _measure(self) -> Record:
         began = time.perf_counter()
@@ -182,13 +187,14 @@ class Training:
 
     def costs(self) -> str:
         """What training and each signal have cost, in words."""
-        recorder, total, measuring = self._recorder, self._seconds["total"], self._seconds["measuring"]
+        recorder, (total, measuring, average) = self._recorder, self._seconds.values()
         epochs, records = self.experiment.epochs, self.experiment.records
-        training, signals = total - measuring - recorder.watched_seconds, sum(recorder.seconds.values())
+        training, signals = total - measuring - average - recorder.watched_seconds, sum(recorder.seconds.values())
         each = ", ".join(f"{name} {1000 * spent / records:.1f}" for name, spent in recorder.seconds.items())
         return (
             f"{total / epochs:.2f} s an epoch, of which {measuring / epochs:.2f} s measuring (signals, test accuracy); "
-            f"signals cost {100 * signals / training:.1f} % of the training time; ms a record: {each}"
+            f"signals cost {100 * signals / training:.1f} % of the training time, averaging the weights "
+            f"{100 * average / training:.1f} %; ms a record: {each}"
         )
 
 

@@ -1,6 +1,7 @@
 """Every measure as a recorded signal of a run: the column is what the plain function gives for the final network."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -129,6 +130,7 @@ def test_estimator_and_aggregation_are_parameters_of_a_run(tmp_path, estimator):
 def test_the_log_tells_what_each_signal_costs(recorded):
     log = (recorded[0].folder / LOG).read_text()
     assert "signals cost " in log
+    assert re.search(r"averaging the weights \d+\.\d %;", log)
     assert all(f"{name} " in log for name in SIGNALS)
 
 
