@@ -134,6 +134,25 @@ def test_what_to_do_is_told_with_the_worst_setting(found, result):
     assert f"(Digits, symmetric {100 * settings.idxmax()[1]:g}%)" in text
 
 
+def test_published_numbers_stand_beside_ours_with_what_differs(found, result):
+    one = {
+        "what": "CE",
+        "by": "somebody",
+        "dataset": "digits",
+        "noise": "symmetric",
+        "noise_rate": 0.2,
+        "ours": "oracle",
+    }
+    alike = one | {"network": "MLP", "epochs": int(result.study.runs["epochs"].iloc[0]), "test_accuracy": 91.25}
+    elsewhere = one | {"dataset": "cifar10"}
+    table = report.beside_published(found, [one, alike, elsewhere])
+    assert table["Theirs (%)"].tolist() == ["could not be read", "91.2"]
+    assert table["Comparable"][0].startswith("not comparable: network MLP, not told; ")
+    assert table["Comparable"][1] == "yes"
+    oracle = result.summary.query("criterion == 'oracle' and noise_rate == 0.2")["test_accuracy_mean"].iloc[0]
+    assert table["Ours (%)"].tolist() == [f"{oracle:.1f}"] * 2
+
+
 def test_high_rates_are_told_by_their_numbers(result):
     cnd = result.summary.query("criterion == 'cnd'")
     text = report.high_rates(result, 10)
