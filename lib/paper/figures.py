@@ -96,6 +96,8 @@ def _lowest_seed(runs: pd.DataFrame) -> pd.DataFrame:
 def memorization(runs: pd.DataFrame) -> Figure:
     """Accuracy on test, on the training labels, and on corrupted samples against given and true labels.
 
+    What no run could measure, as it has no test set or nobody knows the true labels, has no curve.
+
     Args:
         runs: table of `lib.runs.load`, one study; a panel a noise, mean over seeds with its range.
     """
@@ -105,10 +107,11 @@ def memorization(runs: pd.DataFrame) -> Figure:
         "corrupted_accuracy_given": ("Corrupted samples, wrong label (memorized)", "#d55e00", "-"),
         "corrupted_accuracy_true": ("Corrupted samples, true label", "#029e73", "--"),
     }
+    measured = {column: look for column, look in curves.items() if runs[column].notna().any()}
     shown = settings(runs)
     figure, axes = panels(len(shown))
     for axis, (noise, panel) in zip(axes, shown, strict=True):
-        for column, (label, colour, line) in curves.items():
+        for column, (label, colour, line) in measured.items():
             by_epoch = panel.groupby("epoch")[column]
             axis.plot(by_epoch.mean(), line, color=colour, label=label)
             axis.fill_between(by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=colour, alpha=0.15, lw=0)
