@@ -93,6 +93,7 @@ class Noise(Row):
         rated: whether it has a rate; the others bring their own.
         of_inputs: whether its function takes the inputs too.
         of_data: whether the labels lie in the data itself, beside the true ones; its function compares them.
+        known: whether it is known which labels are wrong.
         exact: whether the realised rate is the one asked for.
         people_of: the dataset that human labels belong to; their function takes what `lib.data.human_labels.load` does.
         colours: in figures, a map of matplotlib's, pale at a low rate and dark at a high one.
@@ -101,6 +102,7 @@ class Noise(Row):
     rated: bool = True
     of_inputs: bool = False
     of_data: bool = False
+    known: bool = True
     exact: bool = False
     people_of: str = ""
     colours: str = "Purples"
@@ -129,7 +131,8 @@ class Criterion(Row):
         mode: "max" or "min", the extremum looked for, "above_zero", or "median" of its members.
         unit: of the signal's values, for axes.
         colour, marker: in figures.
-        needs: what must be there for it: "layer" (pre-activations are recorded), "probe", "validation" or "average".
+        needs: what must be there for it: "layer" (pre-activations are recorded), "probe", "validation", "average" or
+            "truth" (true labels are known).
         members: criteria whose stops it is the median of; such a criterion has no signal of its own.
     """
 
@@ -168,6 +171,7 @@ NOISES = Catalogue(
     Noise("noisy_label", "CIFAR-100N fine", _PEOPLE, rated=False, people_of="cifar100"),
     Noise("noisy_coarse_label", "CIFAR-100N coarse", _PEOPLE, rated=False, people_of="cifar100_coarse"),
     Noise("given", "labels as given", "noise:given", rated=False, of_data=True),
+    Noise("unknown", "truth unknown", "noise:none", rated=False, known=False),
 )
 
 NETWORKS = Catalogue(
@@ -203,7 +207,7 @@ CRITERIA = Catalogue(
     _criterion("known_polluted_accuracy", "KPA", "min", "accuracy", "#029e73", "D", "probe"),
     _criterion("known_polluted_log_likelihood", "KPA log-lik.", "min", "nats", "#d55e00", "^", "probe"),
     _criterion("validation_accuracy_noisy", "Val. noisy", "max", "accuracy", "#cc78bc", "v", "validation"),
-    _criterion("validation_accuracy_clean", "Val. clean", "max", "accuracy", "#ca9161", "P", "validation"),
+    _criterion("validation_accuracy_clean", "Val. clean", "max", "accuracy", "#ca9161", "P", "validation", "truth"),
     _criterion("prediction_changes_long", "PC long", "min", "share", "#fbafe4", "X"),
     _criterion("forgetting_events", "Forgetting", "min", "share", "#56b4e9", "<"),
     _criterion("area_under_margin", "AUM", "max", "logits", "#01456b", ">"),

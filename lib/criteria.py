@@ -27,14 +27,14 @@ def stops(performances: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row a run and criterion, and two rows of references (`oracle`, the first record of highest test accuracy,
-        an upper bound and never a method; `end`, the last record). Columns: run, dataset, noise, noise_rate, seed,
-        criterion, record, epoch, spent (records really trained), spent_epochs, test_accuracy (at the record),
-        test_accuracy_average (there, of the averaged weights), oracle_accuracy, gap and gap_average (percentage points
-        below the oracle, where the snapshot or the average is kept), gap_to_best and gap_average_to_best (below the
-        better of the oracles of both), epochs_late (epoch - oracle's epoch), fallback (whether the signal of a maximum
-        never rose, so that what is kept is merely its first record), reason. Where a criterion can choose nothing, its
-        numbers are NaN and the reason says why; of a consensus the reason also names the members that had no say.
-        Without an average its columns are NaN.
+        an upper bound and never a method, none without a test set; `end`, the last record). Columns: run, dataset,
+        noise, noise_rate, seed, criterion, record, epoch, spent (records really trained), spent_epochs, test_accuracy
+        (there), test_accuracy_average (of the averaged weights), oracle_accuracy, gap and gap_average (percentage
+        points below the oracle, where the snapshot or the average is kept), gap_to_best and gap_average_to_best (below
+        the better of the oracles of both), epochs_late (epoch - oracle's epoch), fallback (whether the signal of a
+        maximum never rose, so that what is kept is merely its first record), reason. Where a criterion can choose
+        nothing, its numbers are NaN and the reason says why; of a consensus the reason also names the members that had
+        no say. Without an average its columns are NaN.
     """
     rows: list[dict[str, Any]] = []
     needed = {*_NEEDED, *CRITERIA}
@@ -65,7 +65,8 @@ def _stops_of_run(run: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         except ValueError as error:
             rows.append((name, None, None, str(error)))
     records = len(run["epoch"])
-    rows += [(END, records, records), (ORACLE, oracle(run["test_accuracy"]), records)]
+    best = oracle(run["test_accuracy"])
+    rows += [(END, records, records), (ORACLE, best, records if best else None, "" if best else "there is no test set")]
     values = run["epoch"], run["test_accuracy"], run.get("test_accuracy_average")
     return [constant | {"criterion": name} | row_of_stop(*values, *stop) for name, *stop in rows]
 
@@ -96,7 +97,7 @@ def row_of_stop(
     best = oracle(test_accuracy)
     average = np.full(len(epoch), np.nan) if test_accuracy_average is None else test_accuracy_average
     snapshot, averaged, of_oracle = _at(test_accuracy, record), _at(average, record), _at(test_accuracy, best)
-    better = np.nanmax([of_oracle, *average])
+    better = np.fmax.reduce([of_oracle, *average])  # leaves NaN out where it can
     return {
         "record": record or math.nan,
         "epoch": _at(epoch, record),
@@ -115,9 +116,9 @@ def row_of_stop(
     }
 
 
-def oracle(test_accuracy: np.ndarray) -> int:
-    """The first record of highest test accuracy, counted from 1; a record without a value, NaN, is none."""
-    return int(np.argmax(np.nan_to_num(test_accuracy, nan=-1))) + 1
+def oracle(test_accuracy: np.ndarray) -> int | None:
+    """The first record of highest test accuracy, counted from 1; None where all are without a value, NaN."""
+    return None if np.isnan(test_accuracy).all() else int(np.nanargmax(test_accuracy)) + 1
 
 
 def gap(test_accuracy: np.ndarray, record: int | None) -> float:

@@ -110,9 +110,7 @@ class Experiment:
     test_samples: int = _row(0, "likewise of the test set", _AT_LEAST_0)
     glove_file: str = _row("", "text file with the word vectors of NEWS; empty: computed from the corpus", path=True)
     noise: str = _row("symmetric", "kind of label noise, see `lib.noise`", choices=NOISES, kind="setting")
-    noise_rate: float = _row(
-        0.4, "share of wrong training labels; 0 for human labels, which bring it", _SHARE, kind="setting"
-    )
+    noise_rate: float = _row(0.4, "share of wrong training labels; 0 for labels that bring it", _SHARE, kind="setting")
     validation_share: float = _measured(0.0, "share of the training data held out for validation", _SHARE)
     probe_size: int = _row(50, "number of samples in the known-polluted probe", _AT_LEAST_1)
     probe_of: str = _row("all", "samples that the probe copies; nobody knows the clean ones", choices=("all", "clean"))
@@ -199,6 +197,11 @@ class Experiment:
             raise ParameterError(
                 f"noise={self.noise!r}: must be used with dataset={noise.people_of!r}, not {self.dataset!r}"
             )
+        if not noise.known and self.asks_for("truth"):
+            first = next(name for name in self.criteria if "truth" in CRITERIA[name].needs)
+            raise ParameterError(f"criteria: must need no true labels where noise={self.noise!r}, not {first}")
+        if not noise.known and self.probe_of == "clean":
+            raise ParameterError(f"probe_of='clean': must be all where noise={self.noise!r}")
         if len(set(self.criteria)) < len(self.criteria):
             raise ParameterError(f"criteria={self.criteria}: each may be named once")
         if derived := [name for name in self.criteria if CRITERIA[name].members]:
@@ -267,7 +270,7 @@ class Experiment:
         return ROOT / self.runs_folder / self.name
 
     def asks_for(self, need: str) -> bool:
-        """Whether a criterion needs a "layer", a "probe", "validation" samples or the "average"."""
+        """Whether a criterion needs a "layer", a "probe", "validation" samples, the "average" or the "truth"."""
         return any(need in CRITERIA[name].needs for name in self.criteria)
 
     def parameters(self) -> dict[str, Any]:

@@ -22,7 +22,9 @@ def test_criteria_can_be_told_apart():
     assert len({row.label for row in CRITERIA.values()}) == len(CRITERIA)
     assert len({(row.colour, row.marker) for row in CRITERIA.values()}) == len(CRITERIA)
     assert {row.mode for row in CRITERIA.values()} <= {"max", "min", "above_zero", "median"}
-    assert {need for row in CRITERIA.values() for need in row.needs} == {"layer", "probe", "validation", "average"}
+    assert {need for row in CRITERIA.values() for need in row.needs} == {
+        *("layer", "probe", "validation", "average", "truth")
+    }
 
 
 def test_a_row_of_ones_own_holds_its_function():

@@ -167,7 +167,19 @@ def test_own_data(tmp_path):
     parameters = {"data_folder": str(tmp_path), "runs_folder": str(tmp_path / "runs"), "epochs": 5}
     assert execute(NOTEBOOKS / "own_data.ipynb", tmp_path / "out.ipynb", parameters) is None
     (run,) = (tmp_path / "runs").iterdir()
-    assert run.name.startswith("rings-symmetric0.4-my_network-seed0-")
+    assert run.name.startswith("noisy_digits-unknown-my_network-seed0-")
+    assert "Oracle left out: there is no test set" in (tmp_path / "out.ipynb").read_text()
+
+
+def test_own_data_of_ones_own(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(80, 4)), np.arange(80) % 2
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, y_train_noisy=y[::-1], x_test=x, y_test=y)
+    mine = {"dataset": str(tmp_path / "mine.npz"), "noise": "given", "network": "mlp", "probe_size": 10}
+    pictures, text = shown("own_data", tmp_path, epochs=3, records_per_epoch=1, window=1, patience=1, **mine)
+    assert pictures == 2
+    assert "gap" in text
+    assert "left out" not in text
+    assert load(tmp_path / "runs")["realised_noise_rate"].unique().tolist() == [1]
 
 
 def test_bringing_your_own_takes_fewer_than_twenty_lines():

@@ -12,6 +12,7 @@ from lib.checks import ParameterError
 from lib.parameters import PARAMETERS, REPLAYED, Experiment, of_kind
 from lib.training.loop import Record
 
+UNKNOWN = {"noise": "unknown", "noise_rate": 0}
 WRONG = [
     ({"dataset": "digit"}, "or the path of an .npz file or image folder; did you mean 'digits'?"),
     ({"noise": "asymetric"}, "noise='asymetric': must be one of none, symmetric, pair, instance, worse_label"),
@@ -62,6 +63,12 @@ WRONG = [
     ({"cnd_stored_layers": ["all", "1"]}, "and 'all' only by itself"),
     ({"criteria": [], "cnd_layer": "1"}, "criteria: must name cnd where cnd_layer or cnd_stored_layers name layers"),
     ({"train_samples": -1}, "train_samples=-1: must be an integer of at least 0"),
+    ({"noise": "unknown"}, "noise_rate=0.4: must be 0 where noise='unknown'"),
+    (
+        UNKNOWN | {"criteria": ["cnd", "validation_accuracy_clean"], "validation_share": 0.1},
+        "criteria: must need no true labels where noise='unknown', not validation_accuracy_clean",
+    ),
+    (UNKNOWN | {"probe_of": "clean"}, "probe_of='clean': must be all where noise='unknown'"),
     ({"cnd_bins": 1}, "cnd_bins=1: must be an integer of at least 2"),
 ]
 

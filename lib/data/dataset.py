@@ -25,7 +25,7 @@ class Dataset:
     Attributes:
         x_train, x_test: inputs; a batch of them, as a network sees it, is `x_train[rows]`. Tensors of shape (n, ...)
             are taken as features.
-        y_train, y_test: classes in [0, num_classes), int64, shape (n,).
+        y_train, y_test: classes in [0, num_classes), int64, shape (n,); n is 0 where there is no test set.
         classes: name of each class.
         source: where the data is from, one line for tables and figures.
         given: labels of the training samples that are noisy already, shape (n,); None where there are none.

@@ -1,13 +1,15 @@
 """A user's own data: arrays in an `.npz` file, or a folder of images.
 
-An `.npz` file holds x_train, y_train, x_test, y_test and, if wanted, classes and source, see
+An `.npz` file holds x_train, y_train and, if wanted, x_test and y_test, classes and source, see
 `lib.data.dataset.from_arrays`.
 An image folder holds a folder a class in `train` and in `test` (or `val`):
 
     birds/train/robin/1.jpg    birds/train/wren/1.png    birds/test/robin/7.jpg    ...
 
 Labels that are noisy already lie beside the true ones: y_train_noisy in the file, or `noisy_labels.csv` in the folder,
-whose columns file (below train) and class name every training image. `noise="given"` trains on them.
+whose columns file (below train) and class name every training image. `noise="given"` trains on them. Where there are no
+true ones, `noise="unknown"` trains on the labels that are there. Test accuracy is measured against the labels that the
+test set has; where there is none, no array or folder of that name, training goes without.
 
 On first use it is prepared into one file in the data folder; where an image changes it is prepared again.
 """
@@ -15,12 +17,14 @@ On first use it is prepared into one file in the data folder; where an image cha
 import os
 import re
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
@@ -33,6 +37,7 @@ from lib.parameters import ROOT, Experiment
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
 _THREADS = 2
+_TEST = r"(^|_)(test|val)(_|$)"  # in the name of an array: it is a test set, or meant as one
 NOISY_LABELS = "noisy_labels.csv"
 
 
@@ -55,7 +60,15 @@ def load(experiment: Experiment) -> Dataset:
     else:
         none = f"a file of another kind at {path}" if path.exists() else f"none at {path}; {there(path)}"
         raise ParameterError(f"{origin}: must be an .npz file or a folder of images, found {none}")
-    return from_arrays(arrays, origin, axes=axes, scaling=experiment.scaling)
+    read = partial(from_arrays, origin=origin, axes=axes, scaling=experiment.scaling)
+    tested = any(re.search(_TEST, name.lower()) and values.size for name, values in arrays.items())
+    if tested or not {"x_train", "y_train"} <= arrays.keys():
+        return read(arrays)
+    # Read as if the first training sample were the test set, which then is left empty.
+    first = {f"{name}_test": np.atleast_1d(arrays[f"{name}_train"])[:1] for name in ("x", "y")}
+    dataset, nothing = read(arrays | first), torch.arange(0)
+    x_test, y_test, source = dataset.x_test.take(nothing), dataset.y_test[nothing], f"{dataset.source}, no test set"
+    return replace(dataset, x_test=x_test, y_test=y_test, source=source)
 
 
 def fingerprint(experiment: Experiment) -> str:
@@ -113,6 +126,9 @@ def _pictures(folder: Path, origin: str) -> list[Picture]:
     pictures = []
     for part, names in (("train", ("train",)), ("test", ("test", "val"))):
         place = next((folder / name for name in names if (folder / name).is_dir()), None)
+        others = {one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")} - {"train"}
+        if place is None and part == "test" and not others:
+            continue  # and none that was meant as one
         if place is None:
             raise ParameterError(f"{origin}: must hold a folder {' or '.join(names)}; {there(folder / names[0])}")
         kinds = sorted(kind for kind in place.iterdir() if kind.is_dir() and not kind.name.startswith("."))

@@ -12,6 +12,8 @@ from lib.data.dataset import Dataset
 from lib.parameters import ROOT, Experiment
 from lib.seeds import stream
 
+_UNKNOWN = -1
+
 
 @dataclass(frozen=True)
 class Part:
@@ -20,7 +22,7 @@ class Part:
     Attributes:
         rows: positions in `Dataset.x_train`, int64.
         given: labels as given, int64.
-        true: true labels, int64.
+        true: true labels, int64; -1 where nobody knows them.
     """
 
     rows: torch.Tensor
@@ -32,8 +34,18 @@ class Part:
 
     @property
     def corrupted(self) -> torch.Tensor:
-        """Whether the given label is wrong, shape (n,)."""
-        return self.given != self.true
+        """Whether the given label is known to be wrong, shape (n,)."""
+        return self.known & (self.given != self.true)
+
+    @property
+    def known(self) -> torch.Tensor:
+        """Whether the true label is known, shape (n,)."""
+        return self.true != _UNKNOWN
+
+    @property
+    def rate(self) -> float:
+        """Share of wrong labels among those whose truth is known; NaN where there are none."""
+        return self.corrupted[self.known].double().mean().item()
 
     def take(self, positions: torch.Tensor) -> "Part":
         """The samples at some positions of this part."""
@@ -84,7 +96,8 @@ def draw(experiment: Experiment, dataset: Dataset) -> Samples:
 
     Raises ParameterError where the dataset is too small for what is asked.
     """
-    true = dataset.y_train
+    labels, known = dataset.y_train, NOISES[experiment.noise].known
+    true = labels if known else torch.full_like(labels, _UNKNOWN)
     everything = Part(torch.arange(len(true), device=true.device), _noisy(experiment, dataset), true)
     held_out = round(experiment.validation_share * len(true))
     if held_out and not 0 < held_out < len(true):
@@ -123,7 +136,8 @@ def _noisy(experiment: Experiment, dataset: Dataset) -> torch.Tensor:
 def _fixed_order(part: Part) -> torch.Tensor:
     """The order in which samples are measured, the same for every seed: as they lie, but drawn where they lie by class.
 
-    The first of samples that lie by class would be of a few classes alone.
+    The first of samples that lie by class would be of a few classes alone. Where nobody knows their true class, they
+    may lie by it.
     """
     if (part.true.diff() < 0).any():
         return torch.arange(len(part), device=part.rows.device)

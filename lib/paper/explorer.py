@@ -1,5 +1,6 @@
 """The explorer of finished runs: controls, and a figure that follows them at once; see `notebooks/explorer.ipynb`."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -175,9 +176,12 @@ class Explorer(widgets.VBox):
         if not found:
             return f"<b>No stop</b><br>{below}"
         stops = np.array([(o.record, o.spent, o.gap) for _, o in found])
-        ends = np.array([(run.oracle, run.records, run.gap(run.records)) for run, _ in found])
+        ends = np.array([(run.oracle or math.nan, run.records, run.gap(run.records)) for run, _ in found])
         late = stops[:, 0] - ends[:, 0]
-        (_, spent, gap), (_, records, without) = stops.mean(axis=0), ends.mean(axis=0)
+        (record, spent, gap), (_, records, without) = stops.mean(axis=0), ends.mean(axis=0)
+        if math.isnan(gap):
+            kept = f"Record {record:.1f} is kept on average, {spent:.1f} of {records:g} are trained"
+            return f"<b>No gap, as there is no test set</b>. {kept}.<br>{below}"
         return (
             f"<b>Mean gap {gap:.2f} points</b> (without stopping {without:.2f}). "
             f"The kept record lies {abs(late.mean()):.1f} {'after' if late.mean() >= 0 else 'before'} the oracle's on "

@@ -71,7 +71,7 @@ class Plot:
         axis, signals, smoothed = self._signal, [o.signal for o in outcomes], [o.smoothed for o in outcomes]
         self._lines(axis, signals, 1, 0.3)
         self._lines(axis, smoothed, 1.8, 0.9)
-        self._dots(axis, _at_stops(outcomes, smoothed))
+        self._dots(axis, _points([o.record for o in outcomes], smoothed))
         axis.set_ylabel(f"{LABELS[settings.criterion]} ({CRITERIA[settings.criterion].unit})")
         recorded = _finite(signals)
         # The first records may lie far off, and would press all others together.
@@ -82,9 +82,9 @@ class Plot:
     def _draw_accuracies(self, runs: list[FinishedRun], outcomes: list[Outcome]) -> None:
         axis, accuracies = self._accuracy, [run.test_accuracy for run in runs]
         self._lines(axis, accuracies, 1.4, 0.8)
-        best = [(run.oracle, run.test_accuracy[run.oracle - 1]) for run in runs]
+        best = _points([run.oracle for run in runs], accuracies)
         self._dots(axis, best, 90, marker="*", edgecolors="k", zorder=3)
-        self._dots(axis, _at_stops(outcomes, accuracies))
+        self._dots(axis, _points([o.record for o in outcomes], accuracies))
         each = runs[0].parameters["records_per_epoch"] if runs else 1
         axis.set_xlabel("Record" if each == 1 else f"Record ({each} an epoch)")
         axis.set_xlim(_limits([[1, max((run.records for run in runs), default=1)]], 0.01))
@@ -128,10 +128,10 @@ class Plot:
         return _limits([values])
 
 
-def _at_stops(outcomes: list[Outcome], series: list[np.ndarray]) -> list[tuple[float, float]]:
-    """The record that each outcome keeps, and the value there; NaN where there is none."""
-    pairs = zip(outcomes, series, strict=True)
-    return [(o.record, values[o.record - 1]) if o.record else (np.nan, np.nan) for o, values in pairs]
+def _points(records: list[int | None], series: list[np.ndarray]) -> list[tuple[float, float]]:
+    """A record of each series, counted from 1, and the value there; NaN where there is none."""
+    pairs = zip(records, series, strict=True)
+    return [(record, values[record - 1]) if record else (np.nan, np.nan) for record, values in pairs]
 
 
 def _colours(noises: Sequence[tuple[str, float]]) -> dict[tuple[str, float], tuple[float, float, float, float]]:

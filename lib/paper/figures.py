@@ -96,6 +96,8 @@ def _lowest_seed(runs: pd.DataFrame) -> pd.DataFrame:
 def memorization(runs: pd.DataFrame) -> Figure:
     """Accuracy on test, on the training labels, and on corrupted samples against given and true labels.
 
+    What no run could measure, as it has no test set or nobody knows the true labels, has no curve.
+
     Args:
         runs: table of `lib.runs.load`, one study; a panel a noise, mean over seeds with its range.
     """
@@ -105,10 +107,11 @@ def memorization(runs: pd.DataFrame) -> Figure:
         "corrupted_accuracy_given": ("Corrupted samples, wrong label (memorized)", "#d55e00", "-"),
         "corrupted_accuracy_true": ("Corrupted samples, true label", "#029e73", "--"),
     }
+    measured = {column: look for column, look in curves.items() if runs[column].notna().any()}
     shown = settings(runs)
     figure, axes = panels(len(shown))
     for axis, (noise, panel) in zip(axes, shown, strict=True):
-        for column, (label, colour, line) in curves.items():
+        for column, (label, colour, line) in measured.items():
             by_epoch = panel.groupby("epoch")[column]
             axis.plot(by_epoch.mean(), line, color=colour, label=label)
             axis.fill_between(by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=colour, alpha=0.15, lw=0)
@@ -122,12 +125,16 @@ def memorization(runs: pd.DataFrame) -> Figure:
 def signals(runs: pd.DataFrame, stops: pd.DataFrame) -> Figure:
     """Every smoothed signal of one run a noise, below its test accuracy, each criterion's stop marked on both.
 
+    Without a test set the accuracy is that on the training labels, and there is no oracle.
+
     Args:
         runs: table of `lib.runs.load`, one of `pages` of a study; of each noise the lowest seed is shown.
         stops: table of `lib.criteria.stops` for the same runs.
     """
     shown = [(noise, _lowest_seed(panel)) for noise, panel in settings(runs)]
     names = [name for name in CRITERIA if any(name in panel["criteria"].iloc[0].split(",") for _, panel in shown)]
+    tested = runs["test_accuracy"].notna().any()
+    accuracy, label = ("test_accuracy", "Test accuracy") if tested else ("train_accuracy", "Training acc.")
     figure, grid = plt.subplots(
         1 + len(names),
         len(shown),
@@ -139,17 +146,17 @@ def signals(runs: pd.DataFrame, stops: pd.DataFrame) -> Figure:
     )
     for column, (noise, panel) in zip(grid.T, shown, strict=True):
         run_stops = stops[stops["run"] == panel["run"].iloc[0]].set_index("criterion")
-        column[0].plot(panel["epoch"], panel["test_accuracy"], color=TEST_COLOUR, label="Test accuracy")
+        column[0].plot(panel["epoch"], panel[accuracy], color=TEST_COLOUR, label=label)
         column[0].set_title(noise)
         oracle = run_stops.loc[ORACLE]
-        column[0].plot(
-            oracle["epoch"], oracle["test_accuracy"], "*", ms=9, color="0.6", mec="k", mew=0.6, label="Oracle"
-        )
+        if tested:
+            look = {"ms": 9, "color": "0.6", "mec": "k", "mew": 0.6, "label": "Oracle"}
+            column[0].plot(oracle["epoch"], oracle["test_accuracy"], "*", **look)
         for axis, name in zip(column[1:], names, strict=True):
             axis.locator_params(axis="y", nbins=3)
             if name in run_stops.index:
-                _signal_and_stop(column[0], axis, panel, name, run_stops.loc[name])
-    grid[0, 0].set_ylabel("Test acc.")
+                _signal_and_stop(column[0], axis, panel, name, run_stops.loc[name], panel[accuracy].to_numpy())
+    grid[0, 0].set_ylabel(label.replace("accuracy", "acc."))
     for axis, name in zip(grid[1:, 0], names, strict=True):
         axis.set_ylabel(f"{LABELS[name]}\n({CRITERIA[name].unit})", fontsize=7)
         axis.tick_params(labelsize=6)
@@ -179,7 +186,7 @@ def _lay_out(figure: Figure, grid: np.ndarray, above: float) -> None:
         axis.yaxis.set_label_coords(-0.42 / panel, 0.5)
 
 
-def _signal_and_stop(top, axis, panel: pd.DataFrame, name: str, stop: pd.Series) -> None:
+def _signal_and_stop(top, axis, panel: pd.DataFrame, name: str, stop: pd.Series, accuracy: np.ndarray) -> None:
     colour = CRITERIA[name].colour
     smoothed = smooth(panel[name], int(panel["window"].iloc[0]))
     axis.plot(panel["epoch"], panel[name], color=colour, alpha=0.3, lw=0.7)
@@ -188,8 +195,9 @@ def _signal_and_stop(top, axis, panel: pd.DataFrame, name: str, stop: pd.Series)
         return
     marker = {"marker": CRITERIA[name].marker, "color": colour, "ms": 5, "mec": "w", "mew": 0.6, "ls": "none"}
     axis.axvline(stop["epoch"], color=colour, lw=0.8, ls="--")
-    axis.plot(stop["epoch"], smoothed[int(stop["record"]) - 1], **marker)
-    top.plot(stop["epoch"], stop["test_accuracy"], label=f"{LABELS[name]} stops", **marker)
+    record = int(stop["record"]) - 1
+    axis.plot(stop["epoch"], smoothed[record], **marker)
+    top.plot(stop["epoch"], accuracy[record], label=f"{LABELS[name]} stops", **marker)
 
 
 def panels(count: int, height: float = 1.5) -> tuple[Figure, list[Axes]]:

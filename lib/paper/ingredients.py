@@ -28,7 +28,10 @@ def spread(part: Part, count: int = 12) -> Part:
 
 
 def samples(dataset: Dataset, part: Part, count: int = 12) -> Figure:
-    """Some samples with the label that each is given; a wrong one is framed, and the true label told below it."""
+    """Some samples with the label that each is given; a wrong one is framed, and the true label told below it.
+
+    Where nobody knows the true labels, none is.
+    """
     shown = spread(part, count)
     rows = -(-len(shown) // _COLUMNS)
     size = (WIDTH, rows * (WIDTH / _COLUMNS + 0.28))
@@ -36,10 +39,10 @@ def samples(dataset: Dataset, part: Part, count: int = 12) -> Figure:
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=1 - 0.36 / size[1], wspace=0.12, hspace=0.42)
     for axis in grid.flat[len(shown) :]:
         axis.set_visible(False)
-    labels = zip(shown.given.tolist(), shown.true.tolist(), strict=True)
-    for axis, values, (given, true) in zip(grid.flat, dataset.x_train.stored[shown.rows], labels, strict=False):
-        told = short(dataset.classes[given]) + ("" if given == true else f"\ntruly {short(dataset.classes[true], 12)}")
-        sample(axis, values, told, wrong=given != true)
+    labels = zip(shown.given.tolist(), shown.true.tolist(), shown.corrupted.tolist(), strict=True)
+    for axis, values, (given, true, wrong) in zip(grid.flat, dataset.x_train.stored[shown.rows], labels, strict=False):
+        told = short(dataset.classes[given]) + (f"\ntruly {short(dataset.classes[true], 12)}" if wrong else "")
+        sample(axis, values, told, wrong)
     return figure
 
 

@@ -55,10 +55,8 @@ def sources(runs: pd.DataFrame) -> str:
     """
     told = "; ".join(dict.fromkeys(runs["source"]))
     realised = runs[~runs["noise"].isin([name for name, row in NOISES.items() if row.exact])]
-    rates = [
-        f"{noise_title(*key)} {100 * rate:.1f}%"
-        for key, rate in realised.groupby(["noise", "noise_rate"], observed=True)["realised_noise_rate"].mean().items()
-    ]
+    means = realised.groupby(["noise", "noise_rate"], observed=True)["realised_noise_rate"].mean()
+    rates = [f"{noise_title(*key)} {100 * rate:.1f}%" for key, rate in means.dropna().items()]
     return f"{told}; realised noise: {', '.join(rates)}" if rates else told
 
 

@@ -26,17 +26,32 @@ _KEPT = {"": "", ", average kept": AVERAGE}
 
 def criteria(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary of one study as it is printed: a row a noise and criterion, each noise named once."""
-    printed: dict[str, list[Cell]] = {
-        "Noise": [noise_title(*pair) for pair in zip(summary["noise"], summary["noise_rate"], strict=True)],
-        "Criterion": [LABELS[name] for name in summary["criterion"]],
+    tested: dict[str, list[Cell]] = {
+        "Rank": [plain(rank, 1) for rank in summary["rank"]],
+        "Holm p": [plain(p, 3) for p in summary["holm_p"]],
     }
-    for quantity, (heading, digits) in HEADINGS.items():
-        printed[heading] = [_cell(row, quantity, digits) for _, row in summary.iterrows()]
-    printed["Rank"] = [plain(rank, 1) for rank in summary["rank"]]
-    printed["Holm p"] = [plain(p, 3) for p in summary["holm_p"]]
+    return _by_criterion(summary, HEADINGS, tested)
+
+
+def stops(kept: pd.DataFrame) -> pd.DataFrame:
+    """Where the criteria stop a study without a test set: `lib.study.results.Result.kept` as it is printed."""
+    return _by_criterion(kept, {"epoch": ("Epoch kept", 1), "spent": HEADINGS["spent"]}, {})
+
+
+def _by_criterion(
+    averaged: pd.DataFrame, headings: dict[str, tuple[str, int]], further: dict[str, list[Cell]]
+) -> pd.DataFrame:
+    """A table of `lib.study.statistics.over_seeds`, with some more columns before that of runs."""
+    printed: dict[str, list[Cell]] = {
+        "Noise": [noise_title(*pair) for pair in zip(averaged["noise"], averaged["noise_rate"], strict=True)],
+        "Criterion": [LABELS[name] for name in averaged["criterion"]],
+    }
+    for quantity, (heading, digits) in headings.items():
+        printed[heading] = [_cell(row, quantity, digits) for _, row in averaged.iterrows()]
+    printed |= further
     printed["Runs"] = [
         (f"{runs} of {runs + failed}" if failed else str(runs)) + (f", {never} never rose" if never else "")
-        for runs, failed, never in zip(summary["runs"], summary["failed"], summary["fallback"], strict=True)
+        for runs, failed, never in zip(averaged["runs"], averaged["failed"], averaged["fallback"], strict=True)
     ]
     return _named_once(printed)
 
@@ -118,6 +133,16 @@ def criteria_caption(summary: pd.DataFrame, study: str, source: str) -> str:
         f"a signal that only fell, so that what is kept is no choice.{f' Note: {notes}.' if notes else ''} No "
         "correlation is given where a signal is constant. The oracle is an upper bound, not a method. Data: "
         f"{source}."
+    )
+
+
+def stops_caption(kept: pd.DataFrame, study: str, source: str) -> str:
+    """What the stops of a study without a test set show."""
+    return (
+        f"{study}: the epoch that each criterion keeps and the records that are trained to know it, {_seeds(kept)}; "
+        "means over seeds with bootstrap 95 % intervals. Never rose: runs in which a maximum was looked for in a "
+        "signal that only fell, so that what is kept is no choice. Left out: test accuracy, oracle, gaps, ranks and "
+        f"correlations, which need a test set. Data: {source}."
     )
 
 
@@ -205,7 +230,7 @@ def _seeds(summary: pd.DataFrame) -> str:
 def _cell(row: pd.Series, quantity: str, digits: int) -> Cell:
     if row["runs"] == 0:
         return "no stop"
-    return Estimate.of(row, quantity, digits, best=row["winner"] and quantity == "gap")
+    return Estimate.of(row, quantity, digits, best=quantity == "gap" and row["winner"])
 
 
 def _named_once(printed: dict[str, list[Cell]]) -> pd.DataFrame:

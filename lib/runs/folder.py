@@ -205,5 +205,6 @@ def constant(name: str, about: dict[str, Any]) -> dict[str, Any]:
         for name, value in (_DEFAULTS | about["parameters"]).items()
     }
     data = about["data"]
-    realised = data.get("realised_noise_rate", math.nan)
-    return {"run": name, **parameters, "source": data["source"], "realised_noise_rate": realised}
+    realised = data.get("realised_noise_rate")
+    rate = math.nan if realised is None else realised  # nobody knows it
+    return {"run": name, **parameters, "source": data["source"], "realised_noise_rate": rate}

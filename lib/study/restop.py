@@ -96,7 +96,7 @@ class FinishedRun:
         records: how many there are.
         epoch, test_accuracy: at each record, shape (n,).
         test_accuracy_average: likewise of the averaged weights; None where no average was kept.
-        oracle: the best record, counted from 1.
+        oracle: the best record, counted from 1; None without a test set.
     """
 
     def __init__(self, folder: Path, parameters: Mapping[str, Any], columns: Mapping[str, np.ndarray]):

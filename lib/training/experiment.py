@@ -54,7 +54,8 @@ def run(experiment: Experiment, checkpoint_seconds: float | None = None) -> Run:
     bar = {"total": experiment.records, "unit": "record", "desc": experiment.name, "mininterval": 1}
     with Recording(Training(experiment), checkpoint_seconds) as records, tqdm(**bar) as progress:
         for record in records:
-            progress.set_postfix(test=f"{record.values['test_accuracy']:.3f}", refresh=False)
+            shown = "train" if math.isnan(record.values["test_accuracy"]) else "test"
+            progress.set_postfix({shown: f"{record.values[f'{shown}_accuracy']:.3f}"}, refresh=False)
             progress.update(record.number - progress.n)
     return records.run
 

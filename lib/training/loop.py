@@ -1,6 +1,7 @@
 """One training, to be iterated record by record; `lib.training.experiment` carries it out in a run folder."""
 
 import logging
+import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -89,13 +90,14 @@ class Training:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What is known of the data: source, classes, numbers of samples, realised noise rate."""
+        """What is known of the data: source, classes, numbers of samples, realised noise rate (None: nobody knows)."""
+        rate = self.samples.train.rate
         return {
             "source": self.dataset.source,
             "classes": list(self.dataset.classes),
             "train_samples": len(self.samples.train),
             "test_samples": len(self.dataset.y_test),
-            "realised_noise_rate": self.samples.train.corrupted.double().mean().item(),
+            "realised_noise_rate": None if math.isnan(rate) else rate,
         }
 
     def __iter__(self) -> Iterator[Record]:

@@ -48,7 +48,7 @@ class Recorder:
     true labels; memorization is the rise of the first), where an average of the weights is kept
     test_accuracy_average and corrupted_accuracy_given_average, where CND is asked for cnd_given_all and
     cnd_true_all (CND of all measured samples, by the given and by the true labels), then one column for each
-    criterion asked for.
+    criterion asked for. What needs true labels is NaN where nobody knows them, what needs a test set without one.
     `layers` holds the neurons of each layer whose pre-activations are taken, in their order; `seconds` what each signal
     has cost so far, where several share something the first of them, and the passes; `watched_seconds` the part of
     those that fell between records.
@@ -221,6 +221,8 @@ class Recorder:
 
     def _test_accuracy(self, model: nn.Module) -> float:
         rows = torch.arange(len(self.dataset.y_test), device=self.dataset.y_test.device)
+        if not len(rows):  # which not every network takes
+            return math.nan
         with autocast(self.experiment):
             logits = evaluate(model, self.dataset.x_test, rows)
         self._check_finite(logits)

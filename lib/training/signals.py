@@ -106,7 +106,9 @@ class View:
         return {name: self._divergence(name, self.part.given, counted) for name in self.seen.pre_activations}
 
     def cnd_of_all(self, labels: torch.Tensor) -> float:
-        """CND in bits, not filtered, by any labels of the measured samples, shape (n,)."""
+        """CND in bits, not filtered, by any labels of the measured samples, shape (n,); NaN where nobody knows them."""
+        if (labels < 0).any():
+            return math.nan
         return self.aggregated(self._divergence(self.layer, labels, None))
 
     def _divergence(self, layer: str, labels: torch.Tensor, predicted: torch.Tensor | None) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Labels that are noisy already, which is what users have: beside the true ones in their own data."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import torch
 from PIL import Image
 
 from lib.checks import ParameterError
+from lib.criteria import stops
 from lib.data import load
 from lib.data.samples import draw
 from lib.parameters import Experiment
@@ -65,6 +68,32 @@ def test_those_that_do_not_fit_are_named(tmp_path, noisy, message):
     with pytest.raises(ParameterError, match=message) as error:
         load(own(tmp_path, y_train_noisy=noisy))
     assert "\n" not in str(error.value)
+
+
+TRUTH = ["corrupted_accuracy_given", "corrupted_accuracy_true", "corrupted_accuracy_given_average", "cnd_true_all"]
+
+
+def test_where_nobody_knows_the_truth_what_needs_it_is_nan_and_the_rest_is_as_ever(tmp_path):
+    np.savez(tmp_path / "mine.npz", **arrays(y_train=arrays()["y_train_noisy"]))
+    settings = {"noise_rate": 0, "epochs": 2, "window": 1, "probe_size": 5, "runs_folder": str(tmp_path / "runs")}
+    settings |= {"dataset": str(tmp_path / "mine.npz"), "learning_rate": 0.01}
+    taken, unknown = (run(Experiment(noise=noise, **settings)) for noise in ("none", "unknown"))
+    assert unknown.performances[TRUTH].isna().all(axis=None)
+    assert taken.performances["cnd_true_all"].notna().all()
+    others = unknown.performances.columns.difference(TRUTH)
+    pd.testing.assert_frame_equal(unknown.performances[others], taken.performances[others])
+    assert json.loads((unknown.folder / "args.json").read_text())["data"]["realised_noise_rate"] is None
+    table = load_runs(tmp_path / "runs").set_index("noise")["realised_noise_rate"]
+    assert table["none"].eq(0).all()
+    assert table["unknown"].isna().all()
+    assert stops(unknown.table)["record"].notna().all()
+
+
+def test_samples_that_may_lie_by_a_class_that_nobody_knows_are_drawn():
+    experiment = Experiment(noise="unknown", noise_rate=0, signal_samples=200)
+    samples = draw(experiment, load(experiment))
+    assert not samples.train.corrupted.any()
+    assert samples.measured.rows.max() > 1000  # not the first ones as they lie
 
 
 def test_data_without_them_is_told(tmp_path):

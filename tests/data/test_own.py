@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,30 @@ def test_a_changed_image_is_seen_and_what_was_prepared_before_goes(pictures):
     Image.new("RGB", (12, 10), (255, 255, 255)).save(pictures / "train" / "owl" / "0.png")
     assert not torch.equal(load(pictures).x_train.stored, before.x_train.stored)
     assert len(left(pictures.parent / "prepared")) == 1
+
+
+def test_without_a_test_set_there_are_no_test_samples(tmp_path, pictures):
+    np.savez(tmp_path / "own.npz", **arrays(x_test=None, y_test=None, source=np.array("birds")))
+    dataset = load(tmp_path / "own.npz")
+    assert (len(dataset.x_test), len(dataset.y_test)) == (0, 0)
+    assert dataset.source == "birds, no test set"
+    np.savez(tmp_path / "tested.npz", **arrays())
+    assert torch.equal(dataset.x_train[:], load(tmp_path / "tested.npz").x_train[:])
+    shutil.rmtree(pictures / "val")
+    assert len(load(pictures).y_test) == 0
+    assert len(load(pictures).y_train) == 12
+
+
+def test_what_may_be_meant_as_a_test_set_is_not_passed_over(tmp_path, pictures):
+    np.savez(tmp_path / "own.npz", **arrays(x_test=None, y_test=None, X_test=IMAGES, Y_test=LABELS))
+    with pytest.raises(ParameterError, match=r"x_test, y_test missing, found .*; did you mean 'X_test'\?"):
+        load(tmp_path / "own.npz")
+    np.savez(tmp_path / "own.npz", **arrays(y_test=None))
+    with pytest.raises(ParameterError, match="y_test missing"):
+        load(tmp_path / "own.npz")
+    (pictures / "val").rename(pictures / "Test")
+    with pytest.raises(ParameterError, match=r"must hold a folder test or val; .* found Test, train"):
+        load(pictures)
 
 
 def test_hidden_files_and_folders_are_no_images(pictures):

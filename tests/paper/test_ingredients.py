@@ -53,6 +53,12 @@ def test_a_wrong_label_is_framed_and_the_true_one_told():
     assert texts_overlap(figure) == []
 
 
+def test_no_label_is_called_wrong_where_nobody_knows():
+    figure = ingredients.samples(dataset(images(2), [0, 2]), part([0, 2], [-1, -1]))
+    assert [axis.get_title() for axis in figure.axes if axis.get_visible()] == ["cat", "dog"]
+    assert not any(axis.spines["left"].get_visible() for axis in figure.axes[:2])
+
+
 @pytest.mark.parametrize("count", [5, 12, 13])
 def test_many_samples_overlap_nowhere(count):
     true, given = [1] * count, [2] * count

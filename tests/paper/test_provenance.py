@@ -27,6 +27,11 @@ def test_of_runs_names_notebook_commit_runs_and_data(monkeypatch):
     assert one.text().startswith("Made by notebooks/summary.ipynb at commit abc-dirty from 2 runs (a, b). digits; ")
 
 
+def test_a_rate_that_nobody_knows_is_not_told():
+    unknown = RUNS.assign(noise="unknown", noise_rate=0, realised_noise_rate=float("nan"))
+    assert provenance.sources(unknown) == "digits; more digits"
+
+
 def test_without_git_and_without_runs(monkeypatch):
     monkeypatch.setattr(provenance, "commit", lambda: None)
     assert Provenance.of_data("idea", "digits").text() == "Made by notebooks/idea.ipynb at commit unknown. digits."
