@@ -221,7 +221,15 @@ CRITERIA = Catalogue(
     _criterion("evidence", "Evidence", "above_zero", "1", "#8e871f", "s"),
     _criterion("average_disagreement", "Disagreement", "min", "share", "#6a3d9a", "D", "average"),
     _criterion(
-        "validation_accuracy_clean_average", "Val. avg.", "max", "accuracy", "#ca9161", "d", "validation", "average"
+        "validation_accuracy_clean_average",
+        "Val. avg.",
+        "max",
+        "accuracy",
+        "#ca9161",
+        "d",
+        "validation",
+        "average",
+        "truth",
     ),
     _criterion("cnd_average", "CND avg.", "max", "bits", "#0173b2", "d", "layer", "average"),
     _criterion("prediction_changes_average", "PC avg.", "min", "share", "#de8f05", "d", "average"),
