@@ -134,6 +134,7 @@ class Criterion(Row):
         needs: what must be there for it: "layer" (pre-activations are recorded), "probe", "validation", "average" or
             "truth" (true labels are known).
         members: criteria whose stops it is the median of; such a criterion has no signal of its own.
+        window, patience: of its members, in records; a run shorter than five windows is stopped by its own.
     """
 
     mode: str
@@ -142,6 +143,8 @@ class Criterion(Row):
     marker: str = "o"
     needs: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    window: int = 0
+    patience: int = 0
 
 
 OF_CIFAR = Stopping(10, 5, 0.9)
@@ -198,7 +201,7 @@ def _criterion(name: str, label: str, mode: str, unit: str, colour: str, marker:
     return Criterion(name, label, f"training.signals:{name}", mode, unit, colour, marker, needs)
 
 
-_MEMBERS = ("prediction_changes", "known_polluted_log_likelihood_average", "average_disagreement")
+_MEMBERS = ("prediction_changes", "known_polluted_accuracy", "average_disagreement")
 # Colours of seaborn's colour-blind palette without those that fade on white; the later ones, darker, differ in markers.
 # The three of mode "max" that rose from first to last record on digits at 40 % (seeds 100 and 101) do not stop there.
 CRITERIA = Catalogue(
@@ -234,7 +237,8 @@ CRITERIA = Catalogue(
     _criterion("cnd_average", "CND avg.", "max", "bits", "#0173b2", "d", "layer", "average"),
     _criterion("prediction_changes_average", "PC avg.", "min", "share", "#de8f05", "d", "average"),
     _criterion("known_polluted_log_likelihood_average", "KPA avg.", "min", "nats", "#d55e00", "d", "probe", "average"),
-    Criterion("consensus", "Consensus", "stopping:Consensus", "median", "record", "#000000", "P", members=_MEMBERS),
+    # Members, window and patience were chosen in notebooks/consensus.ipynb.
+    Criterion("consensus", "Consensus", "stopping:Consensus", "median", "record", "#000000", "P", (), _MEMBERS, 8, 5),
 )
 
 ORACLE, END = "oracle", "end"

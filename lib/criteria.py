@@ -57,7 +57,9 @@ def _stops_of_run(run: dict[str, np.ndarray]) -> list[dict[str, Any]]:
             continue
         try:
             if members:
-                rows.append((name, *_consensus(run, members, *settings)))
+                enough = criterion.window and len(run["epoch"]) >= 5 * criterion.window
+                own = (criterion.window, criterion.patience) if enough else settings
+                rows.append((name, *_consensus(run, members, *own)))
                 continue
             record, spent = select_record(run[name], criterion.mode, *settings, rule=rule)
             fallback = criterion.mode == "max" and begins_highest(run[name], settings[0], spent)

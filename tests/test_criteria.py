@@ -2,8 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.catalogue import CRITERIA
 from lib.criteria import END, ORACLE, stops
 from lib.runs import table as runs
+from lib.stopping import select_record
 
 
 def one_run(**signals):
@@ -51,15 +53,27 @@ def test_the_consensus_of_the_members_that_were_recorded():
     two = {"prediction_changes": falling, "average_disagreement": rising}
     table = stops(one_run(**two)).set_index("criterion")
     assert (table.loc["consensus", "record"], table.loc["consensus", "reason"]) == (1, "")
-    three = two | {"known_polluted_log_likelihood_average": flat}
+    three = two | {"known_polluted_accuracy": flat}
     table = stops(one_run(**three)).set_index("criterion")
     assert (table.loc["consensus", "record"], table.loc["consensus", "spent"]) == (1, 2)
-    assert table.loc["consensus", "reason"] == "without KPA avg."
+    assert table.loc["consensus", "reason"] == "without KPA"
     alone = stops(one_run(prediction_changes=falling)).set_index("criterion")
     assert "consensus" not in alone.index
     nothing = stops(one_run(prediction_changes=flat, average_disagreement=flat)).set_index("criterion")
     assert np.isnan(nothing.loc["consensus", "record"])
     assert "must have a value that is not the same at every record" in nothing.loc["consensus", "reason"]
+
+
+def test_a_consensus_has_a_window_and_patience_of_its_own_where_the_run_is_long_enough():
+    rng = np.random.default_rng(0)
+    members = {name: rng.normal(size=40).tolist() for name in CRITERIA["consensus"].members}
+    table = pd.DataFrame({"record": range(1, 41), "epoch": 1.0, "test_accuracy": 0.5} | members)
+    about = one_run(cnd=[1, 2, 1, 1, 1]).iloc[0][["run", "dataset", "noise", "noise_rate", "seed"]].to_dict()
+    table = table.assign(**about, window=1, patience=1, criteria=",".join(members))
+    for length, settings in ((40, {"window": 8, "patience": 5}), (39, {"window": 1, "patience": 1})):
+        records = [select_record(members[name][:length], "min", **settings).record for name in members]
+        found = stops(table[:length]).set_index("criterion")
+        assert found.loc["consensus", "record"] == sorted(records)[1]
 
 
 def test_references():
