@@ -105,7 +105,12 @@ def table(study: Study, folder: Path | str) -> pd.DataFrame:
     stored = Divergences(study.runs, folder)
     layered = stored if with_layers is study.runs else Divergences(with_layers, folder)
     rows = []
-    for choice, value, compared in (*_stored_choices(stored), *_layers(layered), *_variants(study)):
+    for choice, value, compared in (
+        *_stored_choices(stored),
+        *_layers(layered),
+        *_unfiltered(study),
+        *_variants(study),
+    ):
         compared["difference"] = compared["gap"] - compared["reference"]
         row = {"choice": choice, "value": value, "runs": compared["difference"].count()}
         row["failed"] = compared["gap"].isna().sum()
@@ -159,6 +164,13 @@ def _layers(stored: Divergences) -> Iterator[tuple[str, str, pd.DataFrame]]:
             yield "layer", layer, stored.compared(stored.gaps(layer=layer)[0, 0, 0], reference)
 
 
+def _unfiltered(study: Study) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """CND of all samples, which runs record beside that of the samples that the study's filter lets through."""
+    runs = study.runs
+    if "cnd_given_all" in runs and runs["cnd_given_all"].notna().any() and runs["cnd_filter"].iloc[0] != "all":
+        yield parameter_label("cnd_filter"), "all", _compared(runs.assign(cnd=runs["cnd_given_all"]), runs, *_CND)
+
+
 def is_shown(variant: Variant) -> bool:
     """Whether a variant changes a choice in CND or in the average, and nothing about training."""
     return bool(variant.changed) and "validation_share" not in variant.changed
@@ -170,12 +182,17 @@ def _variants(study: Study) -> Iterator[tuple[str, str, pd.DataFrame]]:
         key=lambda variant: [(name, str(type(value)), value) for name, value in variant.changed.items()],
     ):
         read, told = (_AVERAGE, ", consensus, average kept") if "average_epochs" in variant.changed else (_CND, "")
-        both = [_gaps_of(runs, *read) for runs in (variant.runs, study.runs)]
-        compared = pd.concat(both, axis=1, keys=["gap", "reference"], join="inner").reset_index()
+        compared = _compared(variant.runs, study.runs, *read)
         if len(compared):
             choice = ", ".join(parameter_label(name) for name in variant.changed)
             value = ", ".join(str(value).replace("_", " ") for value in variant.changed.values())
             yield choice + told, value, compared
+
+
+def _compared(changed: pd.DataFrame, own: pd.DataFrame, criterion: str, gap: str) -> pd.DataFrame:
+    """Gaps of a criterion in changed runs and in those of the study, where both are, as gap and reference, a row a run."""
+    both = [_gaps_of(runs, criterion, gap) for runs in (changed, own)]
+    return pd.concat(both, axis=1, keys=["gap", "reference"], join="inner").reset_index()
 
 
 def _gaps_of(runs: pd.DataFrame, criterion: str, gap: str) -> pd.Series:

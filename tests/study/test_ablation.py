@@ -76,8 +76,18 @@ def test_what_the_average_reaches_back_is_read_from_the_average_that_is_kept(stu
     assert row["difference"] == pytest.approx(-1)
 
 
+def test_cnd_of_all_samples_needs_no_runs_of_its_own(study, study_folder):
+    backwards = study.runs.groupby("run")["cnd"].transform(lambda bits: bits.to_numpy()[::-1])
+    runs = study.runs.assign(cnd_given_all=backwards)
+    gaps = stops(runs.assign(cnd=backwards)).query("criterion == 'cnd'")["gap"]
+    table = ablation.table(Study("digits", runs, []), study_folder).set_index(["choice", "value"])
+    assert table.loc[("CND filter", "all"), "gap"] == pytest.approx(gaps.mean())
+    filtered = ablation.table(Study("digits", runs.assign(cnd_filter="all"), []), study_folder)
+    assert "CND filter" not in set(filtered["choice"])
+
+
 def test_a_study_without_divergences_has_no_stored_choices(study):
-    assert set(ablation.table(study, "nowhere")["choice"]) == {"CND bins"}
+    assert set(ablation.table(study, "nowhere")["choice"]) == {"CND bins", "CND filter"}
 
 
 def test_heat_maps_hold_means_over_runs(stored):
