@@ -190,7 +190,7 @@ def _variants(study: Study) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def _compared(changed: pd.DataFrame, own: pd.DataFrame, criterion: str, gap: str) -> pd.DataFrame:
-    """Gaps of a criterion in changed runs and in those of the study, where both are, as gap and reference, a row a run."""
+    """Gaps of a criterion in changed runs and in those of the study, where both are: columns gap and reference."""
     both = [_gaps_of(runs, criterion, gap) for runs in (changed, own)]
     return pd.concat(both, axis=1, keys=["gap", "reference"], join="inner").reset_index()
 
