@@ -19,10 +19,10 @@ from collections.abc import Iterable, Mapping
 from statistics import median_low
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from .checks import ParameterError, check_at_least, check_choice
+from .compiling import compiled
 
 MODES = ["max", "min", "above_zero"]
 RULES = ["extremum", "published"]
@@ -54,7 +54,7 @@ class _Progress(NamedTuple):
 
 
 # Compiled, because ablation and explorer ask it of thousands of series; online it takes a series of one value.
-@numba.njit(cache=True)
+@compiled(cache=True)
 def _follow(smoothed, progress, mode, patience, min_delta):
     """Follow the rule along a smoothed series, NaN where it has no value, from where it had come."""
     seen, record, best, risen, stop = progress
