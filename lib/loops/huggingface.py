@@ -20,7 +20,7 @@ class MemorizationStopping(TrainerCallback):
     """Stops a `Trainer` when a signal of its training samples says so, and then gives the model the weights to keep.
 
     The signals are in `state.log_history`; a resumed training goes on with what lies in its checkpoint's folder. The
-    training set is a dataset in `lib.batches.Indexed`, with `remove_unused_columns=False`, unless there are `data` to
+    training set is a dataset in `Indexed`, with `remove_unused_columns=False`, unless there are `data` to
     look at.
 
     Args:

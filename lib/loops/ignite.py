@@ -17,7 +17,7 @@ class MemorizationStopping:
     """Terminates a training engine when a signal of its samples says so, and then gives the model the weights to keep.
 
     The signals are in `engine.state.metrics`. Batches are (x, y, index) or dicts with "index", see
-    `lib.batches.Indexed`, unless there are `data` to look at. `ignite.handlers.Checkpoint` takes it among what is to be
+    `Indexed`, unless there are `data` to look at. `ignite.handlers.Checkpoint` takes it among what is to be
     saved.
 
     Args:

@@ -19,7 +19,7 @@ class MemorizationStopping(Callback):
     """Stops a `Trainer` when a signal of its training samples says so; conventions of Lightning's `EarlyStopping`.
 
     The signals are logged under their names, and after `fit` the module has the weights of the epoch to keep. Batches
-    are (x, y, index) or dicts with "index", see `lib.batches.Indexed`, unless there are `data` to look at.
+    are (x, y, index) or dicts with "index", see `Indexed`, unless there are `data` to look at.
 
     Args:
         num_classes: K.

@@ -32,7 +32,7 @@ SIGNALS = {"cnd": "max", "prediction_changes": "min", "forgetting_events": "min"
 _LARGEST = 2**31  # a larger index is no place in a training set
 _NO_INDEX = (
     "index=None: must be the place of each sample in the training set: give batches of (x, y, index), or dicts with "
-    "'index', as datasets in lib.batches.Indexed do, or data= to look at"
+    "'index', as a dataset in Indexed does, or data= to look at"
 )
 
 
