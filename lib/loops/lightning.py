@@ -78,7 +78,8 @@ class MemorizationStopping(Callback):
         """Decide."""
         assert self.stopper
         self.stopper.__exit__()
-        pl_module.log_dict(self.stopper.end_epoch(trainer.callback_metrics))
+        signals = self.stopper.end_epoch(trainer.callback_metrics)
+        pl_module.log_dict(signals, sync_dist=trainer.world_size > 1)
         trainer.should_stop = trainer.should_stop or self.stopper.stop
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
