@@ -1,9 +1,9 @@
 """What watching costs of an epoch, in one process: python -m tests.benchmarks.watching [--data data]
 
 `narrow_airbench` on CIFAR-10 images at batch 128, fed from memory and by a `DataLoader` with PIL transforms; without
-anything, with a `Watcher`, and with a `Stopper`, which also keeps the average of the weights and asks it on one batch in
-sixteen. Epochs of each are timed in turn, so that they meet the same machine, with all that happens at their end; what is
-stated is the median over rounds of the ratio to the plain epoch of the same round.
+anything, with a `Watcher`, and with a `Stopper`, which also keeps the average of the weights and asks it on one batch
+in sixteen. Epochs of each are timed in turn, so that they meet the same machine, with all that happens at their end;
+what is stated is the median over rounds of the ratio to the plain epoch of the same round.
 """
 
 import argparse
