@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lib import histograms
 from lib.batches import Indexed, batches, logits_of, taken_apart, unwrapped
 from lib.checks import ParameterError
+from lib.cnd import StreamingDivergence, divergence, neuron_divergence
 from lib.layers import evaluating, hidden_layers, last_hidden_layer, looked_at, pre_activations
 from lib.torchvision_operators import declare
 
@@ -88,6 +90,32 @@ def test_an_epoch_is_read_in_the_memory_of_a_batch():
 
     for number, _ in enumerate(looked_at(network(), stream())):
         assert taken == list(range(number + 1))
+
+
+@pytest.mark.parametrize("only_predicted", [False, True])
+def test_the_divergence_of_a_loader_is_that_of_all_samples(only_predicted):
+    model = network()
+    z, predicted = pre_activations(model, X), model(X).argmax(dim=1) if only_predicted else None
+    expected = neuron_divergence(z, Y, 3, predicted=predicted)
+    assert torch.equal(divergence(model, FORMS["loader"], 3, only_predicted=only_predicted), expected)
+    assert torch.equal(divergence(model, X, 3, labels=Y, only_predicted=only_predicted), expected)
+
+
+def test_one_pass_is_enough_with_the_range_of_the_epoch_before():
+    model, stream = network(), StreamingDivergence(3)
+    first = divergence(model, (X, Y), 3, stream=stream)
+    assert torch.equal(divergence(model, ((x, y) for x, y in FORMS["loader"]), 3, stream=stream), first)
+    with pytest.raises(ParameterError, match="data of type generator: must give its batches twice"):
+        divergence(model, ((x, y) for x, y in FORMS["loader"]), 3)
+    with pytest.raises(ParameterError, match="labels=None: must be given where the batches have none"):
+        divergence(model, X, 3)
+
+
+def test_without_numba_the_counts_are_the_same(monkeypatch):
+    z = torch.randn(500, 7, generator=torch.Generator().manual_seed(1))
+    compiled = neuron_divergence(z, torch.arange(500) % 3, 3)
+    monkeypatch.setattr(histograms, "COMPILED", False)
+    assert torch.equal(neuron_divergence(z, torch.arange(500) % 3, 3), compiled)
 
 
 class Recurrent(nn.Module):
