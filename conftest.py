@@ -1,10 +1,21 @@
 """What the doctests of `lib` find defined: a small network and noisy labels."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
 from lib.noise import symmetric
+
+TRAINERS = {
+    "huggingface": "transformers",
+    "lightning": "lightning",
+    "skorch": "skorch",
+    "ignite": "ignite",
+    "keras": "keras",
+}
+collect_ignore = [f"lib/loops/{module}.py" for module, package in TRAINERS.items() if find_spec(package) is None]
 
 
 @pytest.fixture(autouse=True)

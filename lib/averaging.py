@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from .batches import unwrapped
 from .checks import ParameterError
 
 
@@ -26,7 +27,7 @@ class WeightAverage:
     so that it follows fast at first; integer buffers are copied.
 
     Args:
-        model: any network; it is not changed.
+        model: any network, wrapped or not; it is not changed.
         steps: that the average reaches back, above 0: after so many a weight's part has fallen to 1/e.
 
     Attributes:
@@ -37,11 +38,16 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, steps: float):
+        self.reach(steps)
+        self.model = deepcopy(unwrapped(model)).eval().requires_grad_(False)
+        self.updates = 0
+        self._source = unwrapped(model)
+
+    def reach(self, steps: float) -> None:
+        """Reach back so many steps from now on. Raises ParameterError."""
         if not 0 < steps < math.inf:
             raise ParameterError(f"steps={steps}: must be a finite number above 0")
-        self.model = deepcopy(model).eval().requires_grad_(False)
-        self.updates = 0
-        self._source, self._decay = model, math.exp(-1 / steps)
+        self._decay = math.exp(-1 / steps)
 
     @torch.no_grad()
     def update(self) -> None:

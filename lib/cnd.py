@@ -11,14 +11,19 @@ The densities are histograms of equal bins between the neuron's minimum and maxi
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 
+from . import processes
 from .arrays import like, to_numpy, to_tensor
+from .batches import again
 from .checks import ParameterError, check_at_least, check_choice
 from .estimators import bias, class_weights, gaussian, kernel, neighbours, of_counts
 from .histograms import count, ranges
+from .layers import looked_at
 
 ESTIMATORS = {"gaussian": gaussian, "kernel": kernel, "neighbours": neighbours}
 """Estimators of the class densities other than histograms."""
@@ -72,9 +77,7 @@ def neuron_divergence(
     if not counted.any():
         return like(torch.full((z.shape[1],), math.nan, dtype=torch.float64), pre_activations)
     if estimator == "histogram":
-        counts = count(z, y, num_classes, bins)
-        bits = of_counts(counts, weights)
-        return like(bits - bias(counts) if correction == "miller_madow" else bits, pre_activations)
+        return like(_bits(count(z, y, num_classes, bins), weights, correction), pre_activations)
     z, y = z[counted], y[counted]
     ranges(z)
     share = class_weights(torch.bincount(y, minlength=num_classes).double(), weights)
@@ -116,7 +119,8 @@ class StreamingDivergence:
     """The histogram divergence of samples that come batch by batch, on any device: the same as from all at once.
 
     The range of each neuron is either given, and then values beyond it count in the first or last bin, or found in a
-    first pass over the batches, by `observe`. The second or only pass counts, by `update`.
+    first pass over the batches, by `observe`. The second or only pass counts, by `update`. After `reset` the next pass
+    counts between the ends of what the one before has counted, and so needs no first pass.
 
     Args:
         num_classes: K.
@@ -131,36 +135,122 @@ class StreamingDivergence:
         if (low is None) != (high is None):
             raise ParameterError("low and high: must be given both, or neither")
         self.num_classes, self.bins = num_classes, bins
-        self._range: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._range: _Range | None = None
         if low is not None:
             self._range = to_tensor(low).double(), to_tensor(high).double()
             if not (self._range[1] > self._range[0]).all():
                 raise ParameterError("high: must be above low for every neuron")
+        self._given = self._range is not None
+        self._counted: _Range | None = None
         self._counts: torch.Tensor | None = None
+
+    @property
+    def needs_range(self) -> bool:
+        """Whether `observe` must come before `update`."""
+        return self._range is None
 
     def observe(self, pre_activations) -> None:
         """First pass: take the range of a batch, shape (n, neurons). Raises ValueError where it is not finite."""
-        low, high = ranges(_at_least_single(to_tensor(pre_activations)))
-        if self._range:
-            low, high = self._range[0].minimum(low), self._range[1].maximum(high)
-        self._range = low, high
+        self._range = _wider(self._range, _at_least_single(to_tensor(pre_activations)))
 
     def update(self, pre_activations, labels) -> None:
         """Last pass: count a batch; arguments and errors as for `neuron_divergence`."""
         z, y = _checked(pre_activations, labels, self.num_classes)
         if self._range is None:
             raise ParameterError("low, high: must be given, or found by observe() on every batch before update()")
-        ranges(z)
+        self._counted = _wider(self._counted, z)
         low, high = (end.to(z) for end in self._range)
         counts = count(z.clamp(low, high), y, self.num_classes, self.bins, (low, high))
         self._counts = counts if self._counts is None else self._counts + counts
 
-    def divergence(self, weights: str = "uniform") -> torch.Tensor:
-        """Bits per neuron of all that was counted, float64, shape (neurons,). Raises ParameterError before any was."""
-        check_choice("weights", weights, ["uniform", "frequency"])
+    def synchronise(self) -> None:
+        """After each pass: what the processes of a distributed training, each with a part of the samples, have seen."""
+        if self._range:
+            self._range = processes.widest(*self._range)
+        if self._counts is not None and self._counted:
+            self._counts, self._counted = processes.summed(self._counts), processes.widest(*self._counted)
+
+    def compute(self, weights: str = "uniform", correction: str = "none") -> torch.Tensor:
+        """Bits per neuron of all that was counted, float64, shape (neurons,), as `neuron_divergence` has them.
+
+        Raises ParameterError before any was.
+        """
         if self._counts is None:
-            raise ParameterError("divergence(): must come after update()")
-        return of_counts(self._counts, weights)
+            raise ParameterError("compute(): must come after update()")
+        return _bits(self._counts, weights, correction)
+
+    def reset(self) -> None:
+        """Forget what was counted, for the next pass."""
+        if self._counted and not self._given:
+            self._range = self._counted
+        self._counted = self._counts = None
+
+
+def divergence(
+    model: nn.Module,
+    data,
+    num_classes: int,
+    labels=None,
+    layer: str | None = None,
+    pooling: str = "mean",
+    only_predicted: bool = False,
+    stream: StreamingDivergence | None = None,
+) -> torch.Tensor:
+    """CND of a network on samples of any number, in the memory of a batch: two passes in evaluation mode.
+
+    Args:
+        model: any network, wrapped or not.
+        data: samples with labels in any form that `lib.batches.batches` takes, such as a `DataLoader`, which gives the
+            same ones each time.
+        num_classes: K.
+        labels: of all samples in their order, shape (n,); None: those in the batches.
+        layer, pooling: as for `lib.layers.pre_activations`.
+        only_predicted: whether only samples that the network predicts as they are labelled count.
+        stream: one that counted the epoch before: one pass, between the ends of then. It is reset first.
+
+    Returns:
+        Bits per neuron, float64, shape (neurons,). Without any sample that counts, empty.
+
+    Raises:
+        ParameterError: for samples without labels, or that come once where two passes are needed.
+    """
+    counting = stream or StreamingDivergence(num_classes)
+    counting.reset()
+
+    def passed(take: Callable[..., None]) -> None:
+        first = 0
+        for batch, z, logits in looked_at(model, data, layer, pooling=pooling):
+            given = batch.labels if labels is None else to_tensor(labels)[first : first + len(z)]
+            if given is None:
+                raise ParameterError("labels=None: must be given where the batches have none")
+            first, given = first + len(z), given.to(z.device)
+            kept = logits.argmax(dim=1) == given if only_predicted else torch.ones_like(given, dtype=torch.bool)
+            if kept.any():
+                take(z[kept], given[kept])
+        counting.synchronise()
+
+    if counting.needs_range:
+        again(data)
+        passed(lambda z, _: counting.observe(z))
+    if counting.needs_range:
+        return torch.empty(0, dtype=torch.float64)
+    passed(counting.update)
+    return counting.compute()
+
+
+_Range = tuple[torch.Tensor, torch.Tensor]
+
+
+def _wider(known: _Range | None, z: torch.Tensor) -> _Range:
+    low, high = ranges(z)
+    return (known[0].minimum(low), known[1].maximum(high)) if known else (low, high)
+
+
+def _bits(counts: torch.Tensor, weights: str, correction: str) -> torch.Tensor:
+    check_choice("weights", weights, ["uniform", "frequency"])
+    check_choice("correction", correction, ["none", "miller_madow"])
+    bits = of_counts(counts, weights)
+    return bits - bias(counts) if correction == "miller_madow" else bits
 
 
 def _checked(pre_activations, labels, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from scipy.special import digamma, xlogy
 
 from .histograms import count
 
@@ -28,13 +27,13 @@ def of_counts(counts: torch.Tensor, weights: str) -> torch.Tensor:
     share = class_weights(totals, weights).numpy()
     # A class entropy is log2 n - sum_b c_b log2 c_b / n: a table of integers' logarithms spares most logarithms.
     numbers = np.arange(int(totals.max()) + 1)
-    c_log_c = xlogy(numbers, numbers)
+    c_log_c = _x_log_x(numbers)
     mixture, within = np.zeros(counts.shape[1:]), np.zeros(counts.shape[1])
     for n, weight, in_bin in zip(totals.int().tolist(), share, counts.cpu().numpy(), strict=True):
         if n:
             mixture += weight / n * in_bin
             within += weight / n * (c_log_c[n] - c_log_c[in_bin].sum(axis=1))
-    bits = (-xlogy(mixture, mixture).sum(axis=1) - within) / math.log(2)
+    bits = (-_x_log_x(mixture).sum(axis=1) - within) / math.log(2)
     return torch.from_numpy(np.maximum(bits, 0)).to(counts.device)
 
 
@@ -124,7 +123,7 @@ def neighbours(z: torch.Tensor, y: torch.Tensor, num_classes: int, share: torch.
         for c in present:
             own = ordered[label == c]
             first, last = _nearer(own, k[c], ordered)
-            psi = digamma(n) + digamma(k[c]) - digamma(in_class[c]) - digamma(cumulative[last] - cumulative[first])
+            psi = _digamma(n) + _digamma(k[c]) - _digamma(in_class[c]) - _digamma(cumulative[last] - cumulative[first])
             total += each[c] * psi.sum()
         return max(total / math.log(2), 0.0)
 
@@ -142,6 +141,15 @@ def _nearer(own: np.ndarray, k: int, ordered: np.ndarray) -> tuple[np.ndarray, n
     low = np.minimum(np.nextafter(own - radius, np.inf), own)  # a radius of 0 takes in what is equal
     high = np.maximum(np.nextafter(own + radius, -np.inf), own)
     return np.searchsorted(ordered, low, side="left"), np.searchsorted(ordered, high, side="right")
+
+
+def _digamma(values) -> np.ndarray:
+    return torch.special.digamma(torch.as_tensor(values, dtype=torch.float64)).numpy()
+
+
+def _x_log_x(values: np.ndarray) -> np.ndarray:
+    there = torch.from_numpy(values).double()
+    return torch.special.xlogy(there, there).numpy()
 
 
 def _entropy(p: torch.Tensor) -> torch.Tensor:

@@ -1,21 +1,22 @@
 """Counting how many samples of each class fall into each bin of each neuron.
 
 The part of CND that must be fast: one pass over the values, class after class, with counters that stay in the cache; on
-CPUs compiled by numba, on other devices by `bincount`.
+CPUs compiled by numba, where it is installed; else, and on other devices, by `bincount`.
 """
 
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import torch
+
+from .compiling import COMPILED, compiled
 
 _BLOCK = 256  # neurons whose counters stay in the cache together
 
 
 def ranges(z: torch.Tensor, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Minimum and maximum of every neuron over some rows. Raises ValueError for values that are not finite."""
-    if z.device.type == "cpu":
+    if _in_numba(z):
         counted = np.arange(len(z)) if rows is None else rows.numpy()
         low, high = map(torch.from_numpy, _ranges(z.contiguous().numpy(), counted))
     else:
@@ -26,8 +27,12 @@ def ranges(z: torch.Tensor, rows: torch.Tensor | None = None) -> tuple[torch.Ten
     return low, high
 
 
+def _in_numba(z: torch.Tensor) -> bool:
+    return COMPILED and z.device.type == "cpu"
+
+
 # Of the ways to write it NumPy's functions are the one that the compiler vectorises; they also keep NaN.
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True, cache=True)
 def _ranges(z, rows):
     low, high = z[rows[0]].copy(), z[rows[0]].copy()
     for i in rows:
@@ -60,7 +65,7 @@ def count(z: torch.Tensor, y: torch.Tensor, num_classes: int, bins: int, ends=No
     # Bins a unit. Where neurons are so narrow that it is infinite, all samples are in the first bin.
     scale = bins / (high - low)
     scale = torch.where(scale.isfinite(), scale, 0)
-    if z.device.type != "cpu":
+    if not _in_numba(z):
         return _count_on_device(z, y, low, scale, num_classes, bins)
     values, low, scale = z.contiguous().numpy(), low.numpy(), scale.numpy()
     labels = y.numpy().astype(np.min_scalar_type(-num_classes))  # short integers are sorted many times faster
@@ -77,7 +82,7 @@ def count(z: torch.Tensor, y: torch.Tensor, num_classes: int, bins: int, ends=No
 
 
 # Index and count go in two loops because the compiler vectorises the first only where it stands alone.
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(nogil=True, cache=True, error_model="numpy")
 def _count_block(z, rows, starts, low, scale, bins, first):
     last_bin = np.int32(bins - 1)
     classes, neurons = len(starts) - 1, len(low)

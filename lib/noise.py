@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import truncnorm
 
 from .arrays import like, to_numpy
 from .checks import ParameterError, check_at_least
@@ -125,6 +124,8 @@ def instance(labels, inputs, rate: float, num_classes: int, seed: int) -> Noisy:
     inputs = torch.from_numpy(inputs) if isinstance(inputs, np.ndarray) else inputs
     noisy = true.copy()
     if rate > 0:
+        from scipy.stats import truncnorm
+
         rng = stream(seed, "noise")
         low, high = (0 - rate) / RATE_DEVIATION, (1 - rate) / RATE_DEVIATION
         own_rates = truncnorm.rvs(low, high, rate, RATE_DEVIATION, size=len(true), random_state=rng)

@@ -19,10 +19,10 @@ from collections.abc import Iterable, Mapping
 from statistics import median_low
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from .checks import ParameterError, check_at_least, check_choice
+from .compiling import compiled
 
 MODES = ["max", "min", "above_zero"]
 RULES = ["extremum", "published"]
@@ -54,9 +54,8 @@ class _Progress(NamedTuple):
 
 
 # Compiled, because ablation and explorer ask it of thousands of series; online it takes a series of one value.
-@numba.njit(cache=True)
-def _follow(smoothed, progress, mode, patience, min_delta):
-    """Follow the rule along a smoothed series, NaN where it has no value, from where it had come."""
+@compiled(cache=True)
+def _followed(smoothed, progress, mode, patience, min_delta):
     seen, record, best, risen, stop = progress
     for value in smoothed:
         if stop:
@@ -73,7 +72,13 @@ def _follow(smoothed, progress, mode, patience, min_delta):
             best = signed if signed < best else best
         elif record > 0 and seen - record >= patience:
             stop = True
-    return _Progress(seen, record, best, risen, stop)
+    return seen, record, best, risen, stop
+
+
+def _follow(smoothed: np.ndarray, progress: _Progress, mode: str, patience: int, min_delta: float) -> _Progress:
+    """Follow the rule along a smoothed series, NaN where it has no value, from where it had come."""
+    # The cache of what was compiled is shared by both names of a clone's `lib`, and so must know no class of either.
+    return _Progress(*_followed(smoothed, tuple(progress), mode, patience, min_delta))
 
 
 class EarlyStopping:

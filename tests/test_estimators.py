@@ -210,7 +210,7 @@ def test_streaming_in_two_passes_equals_all_at_once(cuts, weights, bins, dtype):
         stream.observe(batch)
     for batch, labels in zip(z.split(cuts), y.split(cuts), strict=True):
         stream.update(batch, labels)
-    assert torch.equal(stream.divergence(weights), neuron_divergence(z, y, 3, bins, weights))
+    assert torch.equal(stream.compute(weights), neuron_divergence(z, y, 3, bins, weights))
 
 
 def test_streaming_with_a_fixed_range_counts_what_is_beyond_in_the_outer_bins():
@@ -224,7 +224,7 @@ def test_streaming_with_a_fixed_range_counts_what_is_beyond_in_the_outer_bins():
     for neuron in range(3):
         p = [np.histogram(inside[y == label, neuron], edges)[0] / 300 for label in (0, 1)]
         expected = entropy((p[0] + p[1]) / 2, base=2) - (entropy(p[0], base=2) + entropy(p[1], base=2)) / 2
-        assert stream.divergence()[neuron].item() == pytest.approx(expected, abs=1e-9)
+        assert stream.compute()[neuron].item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_streaming_says_what_is_missing():
@@ -235,5 +235,5 @@ def test_streaming_says_what_is_missing():
     stream = StreamingDivergence(2)
     with pytest.raises(ParameterError, match=r"found by observe\(\) on every batch before update"):
         stream.update(np.zeros((2, 3)), np.array([0, 1]))
-    with pytest.raises(ParameterError, match=r"divergence\(\): must come after update"):
-        stream.divergence()
+    with pytest.raises(ParameterError, match=r"compute\(\): must come after update"):
+        stream.compute()

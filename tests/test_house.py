@@ -10,6 +10,7 @@ from lib.parameters import ROOT
 LIB = ROOT / "lib"
 MAY_IMPORT = {
     "science": set(),
+    "loops": {"science"},
     "data": {"science"},
     "runs": {"science"},
     "training": {"science", "data", "runs"},

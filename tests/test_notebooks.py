@@ -206,6 +206,18 @@ def test_idea(tmp_path):
     assert (tmp_path / "idea.svg").exists()
 
 
+def test_your_loop(tmp_path):
+    assert (
+        execute(NOTEBOOKS / "your_loop.ipynb", tmp_path / "out.ipynb", {"epochs": 3, "window": 1, "patience": 1})
+        is None
+    )
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    told = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+    for trainer in ("Lightning", "Hugging Face", "skorch", "Ignite", "Keras"):
+        assert re.search(rf"{trainer} (stopped after epoch [23]|is missing)", told), trainer
+    assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+
+
 def test_a_misspelt_parameter_is_refused(tmp_path):
     failure = execute(NOTEBOOKS / "digits.ipynb", tmp_path / "out.ipynb", {"noise_rat": 0.2})
     assert failure == "ParameterError: unknown parameter noise_rat=0.2: did you mean 'noise_rate'?"

@@ -5,6 +5,7 @@ import importlib.metadata
 import re
 import sys
 import tomllib
+from importlib.util import find_spec
 
 import nbformat
 import pytest
@@ -13,15 +14,17 @@ import yaml
 from lib.parameters import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PINNED = dict(
-    requirement.split("==") for requirement in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
-)
+EXTRAS = PROJECT["optional-dependencies"]
+STUDY = ("paper", "trainers", "test")
+PINNED = dict(pin.split("==") for extra in STUDY for pin in EXTRAS[extra] if "==" in pin)
+TRAINERS = {pin.split("==")[0] for pin in EXTRAS["trainers"]}
 IMPORT_NAMES = {
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
     "pillow": "PIL",
     "ipykernel": "IPython",
     "pypandoc_binary": "pypandoc",
+    "pytorch-ignite": "ignite",
 }
 
 
@@ -35,7 +38,18 @@ def test_environment_yml_takes_its_dependencies_from_pyproject():
 
 @pytest.mark.parametrize("name", sorted(PINNED))
 def test_the_environment_is_the_one_stated(name):
+    if name in TRAINERS and find_spec(IMPORT_NAMES.get(name, name)) is None:
+        pytest.skip(f"{name} is not installed")
     assert importlib.metadata.version(name).split("+")[0] == PINNED[name]
+
+
+def test_what_others_install_is_met_by_what_is_pinned():
+    """An extra of its own for each trainer, and one for each other package that the wheel imports."""
+    test = [pin for pin in EXTRAS["test"] if "==" not in pin]
+    assert test == [f"{PROJECT['name']}[paper,trainers]"]
+    loose = [*PROJECT["dependencies"], *(pin for name, pins in EXTRAS.items() if name not in STUDY for pin in pins)]
+    for name, least in (requirement.split(">=") for requirement in loose):
+        assert [int(part) for part in PINNED[name].split(".")] >= [int(part) for part in least.split(".")]
 
 
 def imported_packages():
@@ -52,7 +66,11 @@ def imported_packages():
 
 
 def test_every_import_is_a_stated_dependency():
-    stated = {IMPORT_NAMES.get(name, name) for name in PINNED} | {"lib", "tests"} | set(sys.stdlib_module_names)
+    stated = (
+        {IMPORT_NAMES.get(name, name) for name in PINNED}
+        | {"lib", "label_memorization", "tests"}
+        | set(sys.stdlib_module_names)
+    )
     assert {(file, package) for file, package in imported_packages() if package not in stated} == set()
 
 

@@ -17,11 +17,11 @@ from torch import nn
 from lib.data.dataset import Dataset
 from lib.data.inputs import Inputs
 from lib.data.samples import Samples
+from lib.latest import Latest
 from lib.layers import captured, evaluating
 from lib.parameters import Experiment
 
 _EVALUATION_BATCH = 500
-_TOGETHER = 2000  # samples whose outputs wait to be sorted in together
 
 
 class Seen(NamedTuple):
@@ -84,65 +84,40 @@ class TrainingPasses(Passes):
         measured, probe = samples.measured.rows, samples.probe.rows if samples.probe else samples.train.rows[:0]
         device, self._measured = measured.device, len(measured)
         kept = self._measured + len(probe)
-        # What training sees but nobody measures goes to a last row, so that taking needs no selection.
-        self._slots = torch.full((len(samples.train) + len(probe),), kept, device=device)
-        self._slots[torch.searchsorted(samples.train.rows, measured)] = torch.arange(len(measured), device=device)
-        self._slots[len(samples.train) :] = torch.arange(self._measured, kept, device=device)
-        self._logits = torch.full((kept + 1, dataset.num_classes), torch.nan, device=device)
-        self._pre_activations = {
-            name: torch.full((kept + 1, neurons), torch.nan, device=device) for name, neurons in layers.items()
-        }
-        self._unseen = len(self._slots)
-        self._taken: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._outputs: dict[str, list[torch.Tensor]] = {}
+        rows = torch.full((len(samples.train) + len(probe),), kept, device=device)
+        rows[torch.searchsorted(samples.train.rows, measured)] = torch.arange(len(measured), device=device)
+        rows[len(samples.train) :] = torch.arange(self._measured, kept, device=device)
+        self._latest = Latest(kept, rows.__getitem__, device)
+        self._unseen = len(rows)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Training steps inside are watched."""
-        with captured(self._model, *self._layers, pooling=self._pooling, only_training=True) as self._outputs:
+        with captured(self._model, *self._layers, pooling=self._pooling, only_training=True) as self._latest.outputs:
             yield
 
     def take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
         """Keep what a training step on samples at these places of (training samples, probe) has put out."""
-        self._taken.append((places, logits))
+        self._latest.take(places, logits=logits)
         self._unseen = max(0, self._unseen - len(places))
-        if sum(len(places) for places, _ in self._taken) >= _TOGETHER:
-            self._sort_in()
-
-    def _sort_in(self) -> None:
-        """Many steps at a time: one by one the calls would cost more than the copies."""
-        if not self._taken:
-            return
-        places, logits = (torch.cat(parts) for parts in zip(*self._taken, strict=True))
-        slots = self._slots[places]
-        self._logits.index_copy_(0, slots, logits)
-        for name, outputs in self._outputs.items():
-            kept = self._pre_activations[name]
-            kept.index_copy_(0, slots, torch.cat(outputs).to(kept))
-            outputs.clear()
-        self._taken.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """The latest of each sample, for a checkpoint."""
-        self._sort_in()
-        return {"logits": self._logits, "pre_activations": self._pre_activations, "unseen": self._unseen}
+        return {"latest": self._latest.state_dict(), "unseen": self._unseen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-        self._logits.copy_(state["logits"])
-        for name, kept in self._pre_activations.items():
-            kept.copy_(state["pre_activations"][name])
+        self._latest.load_state_dict(state["latest"])
         self._unseen = state["unseen"]
 
     def seen(self) -> Seen | None:
         """The latest of each sample; None before the end of the first epoch."""
-        self._sort_in()
+        self._latest.sort_in()
         if self._unseen:
             return None
-        n = self._measured
-        pre_activations = {name: z[:n] for name, z in self._pre_activations.items()}
-        probe_logits = self._logits[n:-1]
-        return Seen(self._logits[:n], probe_logits if len(probe_logits) else None, pre_activations)
+        n, logits = self._measured, self._latest["logits"]
+        pre_activations = {name: self._latest[name][:n] for name in self._layers}
+        return Seen(logits[:n], logits[n:] if len(logits) > n else None, pre_activations)
 
 
 PASSES: dict[str, type[Passes]] = {"training": TrainingPasses, "evaluation": EvaluationPasses}

@@ -1,0 +1,95 @@
+"""The stop in the `Trainer` of Hugging Face."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checks import ParameterError
+from .extras import extra
+from .stopper import Stopper
+
+with extra("huggingface"):
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+_FILE = "memorization.pt"  # in the folder of a checkpoint
+
+
+class MemorizationStopping(TrainerCallback):
+    """Stops a `Trainer` when a signal of its training samples says so, and then gives the model the weights to keep.
+
+    The signals are in `state.log_history`; a resumed training goes on with what lies in its checkpoint's folder. The
+    training set is a dataset in `Indexed`, with `remove_unused_columns=False`, unless there are `data` to
+    look at.
+
+    Args:
+        num_classes: K.
+        options: of the `Stopper`, such as monitor, mode, patience, min_delta.
+
+    Attributes:
+        stopper: what has been seen; None before `train`.
+
+    Raises ParameterError, by the beginning of `train` at the latest.
+    """
+
+    def __init__(self, num_classes: int, **options: Any):
+        self._options = {"num_classes": num_classes, **options}
+        self.stopper: Stopper | None = None
+
+    @property
+    def _there(self) -> Stopper:
+        assert self.stopper
+        return self.stopper
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Begin, or go on where a checkpoint was written."""
+        if self._options.get("data") is None and args.remove_unused_columns:
+            raise ParameterError("remove_unused_columns=True: must be False, so that batches have the index of samples")
+        self.stopper = Stopper(kwargs["model"], **self._options)
+        if state.global_step:
+            given = args.resume_from_checkpoint
+            folder = given if isinstance(given, str) else f"{args.output_dir}/checkpoint-{state.global_step}"
+            if not (Path(folder) / _FILE).exists():
+                raise ParameterError(f"resume_from_checkpoint={folder!r}: must hold {_FILE}")
+            self.stopper.load_state_dict(torch.load(Path(folder) / _FILE, weights_only=True))
+        self.stopper.__enter__()
+        control.should_training_stop = self.stopper.stop
+        return control
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take a batch in that makes no step yet."""
+        self._there.step(stepped=False)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Take a step in."""
+        self._there.step()
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Decide."""
+        logged: dict[str, Any] = {}
+        for entry in state.log_history:
+            logged |= entry
+        signals = self._there.end_epoch(logged)
+        finite = {name: value for name, value in signals.items() if math.isfinite(value)}
+        state.log_history.append({"epoch": state.epoch, "step": state.global_step, **finite})
+        control.should_training_stop = control.should_training_stop or self._there.stop
+        return control
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write beside the checkpoint what a resumed training needs."""
+        if state.is_world_process_zero:
+            torch.save(self._there.state_dict(), f"{args.output_dir}/checkpoint-{state.global_step}/{_FILE}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Give the model what is kept."""
+        self._there.__exit__()
+        self._there.restore()

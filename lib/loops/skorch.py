@@ -1,0 +1,88 @@
+"""The stop in skorch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..batches import taken_apart
+from .extras import extra
+from .stopper import Stopper
+
+with extra("skorch"):
+    from skorch.callbacks import Callback
+
+
+class MemorizationStopping(Callback):
+    """Ends `fit` when a signal of the training samples says so, and then gives the module the weights to keep.
+
+    The signals are columns of the history. The index of samples is one of the inputs, as in
+    `net.fit({"x": x, "index": numpy.arange(len(x))}, y)`, unless there are `data` to look at.
+
+    Args:
+        num_classes: K.
+        options: of the `Stopper`, such as monitor, mode, patience, min_delta; monitor may also name a column.
+
+    Attributes:
+        stopper: what has been seen; None before `fit`.
+
+    A resumed training needs `state_dict()` beside `net.save_params(...)`, and `load_state_dict` before `partial_fit`.
+    Raises ParameterError, by the beginning of `fit` at the latest.
+    """
+
+    def __init__(self, num_classes: int, **options: Any):
+        self.num_classes, self.options = num_classes, options
+        self.stopper: Stopper | None = None
+        self._state: Mapping[str, Any] | None = None
+
+    def initialize(self) -> "MemorizationStopping":
+        """Forget what was seen, as `fit` begins anew."""
+        self.stopper = None
+        return self
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """For scikit-learn."""
+        return {"num_classes": self.num_classes, **self.options}
+
+    @property
+    def _there(self) -> Stopper:
+        assert self.stopper
+        return self.stopper
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Begin, or go on."""
+        if self.stopper is None:
+            self.stopper = Stopper(net.module_, self.num_classes, **self.options)
+        if self._state is not None:
+            self.stopper.load_state_dict(self._state)
+            self._state = None
+
+    def on_epoch_begin(self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any) -> None:
+        """Watch."""
+        if self._there.stop:
+            raise KeyboardInterrupt  # which is how skorch's callbacks end a training
+        self._there.__enter__()
+
+    def on_batch_end(self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
+        """Take a step in."""
+        if training:
+            self._there.step(labels=taken_apart(batch).labels)
+
+    def on_epoch_end(self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any) -> None:
+        """Decide."""
+        self._there.__exit__()
+        for name, value in self._there.end_epoch(net.history[-1]).items():
+            net.history.record(name, value)
+        if self._there.stop:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Give the module what is kept."""
+        self._there.__exit__()
+        self._there.restore()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that was taken in, for a checkpoint of torch."""
+        return self._there.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave, from the next `partial_fit` on."""
+        self._state = state
