@@ -21,6 +21,8 @@ from lib.runs.locks import holder
 
 _PATIENCE = 60.0  # seconds in which a run that was asked to stop must have kept its state
 _GLANCE = 0.2  # seconds between looks at the processes
+# glibc gives large blocks back to the system as they are freed, and each step of a training frees what it has made.
+_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**33), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
 
 
 @dataclass
@@ -88,7 +90,7 @@ def _begun(task: Task, environment: dict[str, str]) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,  # its end tells that this process has died
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=os.environ | environment,
+        env=_MEMORY | os.environ | environment,
         text=True,
         start_new_session=True,  # Ctrl-C comes to this process alone, and is passed on once
     )

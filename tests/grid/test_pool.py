@@ -14,9 +14,9 @@ import yaml
 
 from lib.__main__ import main
 from lib.checks import NoSlurm
-from lib.grid import slurm
+from lib.grid import pool, slurm
 from lib.grid.execution import STOPPED, execute
-from lib.grid.tasks import read
+from lib.grid.tasks import NOTEBOOKS, Task, read
 from lib.parameters import ROOT, Experiment
 from lib.runs import load
 from lib.runs.checkpoints import CHECKPOINT
@@ -229,3 +229,12 @@ def test_a_notebook_that_fails_gives_its_error_and_not_a_traceback(tmp_path):
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     assert "File exists" in execute(ROOT / "notebooks" / "digits.ipynb", tmp_path / "file" / "out.ipynb", {})
+
+
+def test_runs_keep_the_memory_that_a_step_frees(monkeypatch):
+    seen = {}
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "7")
+    monkeypatch.setattr(pool.subprocess, "Popen", lambda _command, env, **_how: seen.update(env))
+    pool._begun(Task(NOTEBOOKS / "digits.ipynb", Experiment()), {"OWN": "1"})
+    assert int(seen["MALLOC_MMAP_THRESHOLD_"]) > 2**30
+    assert (seen["MALLOC_TRIM_THRESHOLD_"], seen["OWN"]) == ("7", "1")  # who sets it has a reason
