@@ -253,7 +253,7 @@ class _Labels(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         if name.endswith(AVERAGE):
-            return f"{self[name.removesuffix(AVERAGE)]}, average"
+            return f"{self[name.removesuffix(AVERAGE)]}, average kept"
         return self._references.get(name) or CRITERIA[name].label
 
     def __iter__(self) -> Iterator[str]:

@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from lib.catalogue import AVERAGE, CRITERIA
 from lib.criteria import stops
 from lib.paper import figures
 from lib.runs import table as runs
@@ -36,6 +37,18 @@ def test_ranks_are_drawn_where_they_are_and_bars_join_what_does_not_differ():
     bars = [line.get_xdata() for line in figure.axes[0].lines if line.get_linewidth() == 3]
     assert np.allclose(bars, [(0.96, 1.84), (3.26, 3.94)])  # the difference is 0.86
     assert texts_overlap(figure) == []
+    plt.close(figure)
+
+
+def test_many_ranks_have_room():
+    names = [name for name, row in CRITERIA.items() if not row.members][:11]
+    names += [name + AVERAGE for name in names]
+    figure = summary_tables.critical_difference(Friedman(9.0, 0.01, 4, dict(zip(names, range(1, 23), strict=True))))
+    assert texts_overlap(figure) == []
+    figure.draw_without_rendering()
+    ends = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert min(box.x0 for box in ends) >= 0
+    assert max(box.x1 for box in ends) <= figure.bbox.x1
     plt.close(figure)
 
 
