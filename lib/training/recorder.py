@@ -112,8 +112,8 @@ class Recorder:
         with captured(self.model, *names, pooling=self.experiment.cnd_pooling) as outputs, evaluating(self.model):
             self.model(x)
         for name, parameter in parameters.items():
-            if len(outputs[name]) != 1:
-                raise ParameterError(f"{parameter}={name!r}: must be a layer that a forward pass reaches once")
+            if not outputs[name]:
+                raise ParameterError(f"{parameter}={name!r}: must be a layer that a forward pass reaches")
             self.layers[name] = outputs[name][0].shape[1]
 
     def watching(self) -> AbstractContextManager[None]:

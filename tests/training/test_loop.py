@@ -354,18 +354,20 @@ def test_divergence_at_every_hidden_layer(tmp_path):
     assert np.allclose(named.performances["cnd"], np.quantile(everywhere.divergence[:, 48:112], 0.9, axis=1))
 
 
-def test_a_layer_that_is_passed_twice_cannot_be_recorded(tmp_path, monkeypatch):
+def test_a_layer_is_read_where_a_pass_reaches_it_last_and_must_be_reached(tmp_path):
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
             self.first, self.again, self.last = nn.Linear(64, 9), nn.Linear(9, 9), nn.Linear(9, 10)
+            self.idle = nn.Linear(9, 9)
 
         def forward(self, x):
             return self.last(self.again(self.again(self.first(x.flatten(1)))))
 
     models.register("twice", lambda s, k, p: Twice())
-    with pytest.raises(ParameterError, match="cnd_layer='again': must be a layer that a forward pass reaches once"):
-        run(Experiment(runs_folder=str(tmp_path), network="twice"))
+    assert Training(Experiment(network="twice")).layers == {"again": 9}
+    with pytest.raises(ParameterError, match=r"cnd_layer='idle': must be a layer that a forward pass reaches$"):
+        run(Experiment(runs_folder=str(tmp_path), network="twice", cnd_layer="idle"))
     with pytest.raises(ParameterError, match=r"cnd_stored_layers='frist': must be one of .*; did you mean 'first'"):
         run(Experiment(runs_folder=str(tmp_path), network="twice", cnd_layer="last", cnd_stored_layers=["frist"]))
 
