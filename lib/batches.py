@@ -2,7 +2,7 @@
 
 import inspect
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,24 +53,63 @@ def batches(data, batch_size: int = 1000) -> Iterator[Batch]:
     """Batches of samples of any form.
 
     Args:
-        data: all samples at once, as a tensor of shape (n, ...), a tuple of tensors (x, y) or (x, y, index), or a dict
-            of them; a `DataLoader` or any other iterable of batches; or a dataset.
+        data: all samples at once, as a tensor of shape (n, ...), a tuple of tensors (x, y) or (x, y, index), a dict of
+            them, or a `Batch`; a `DataLoader` or any other iterable of batches; or a dataset.
         batch_size: samples in a batch, where they are not in batches already.
 
-    Raises ParameterError for what is none of these.
+    Raises ParameterError for what is none of these, or has no sample.
     """
+    empty = True
+    for batch in _batches(data, batch_size):
+        empty = False
+        yield batch
+    if empty:
+        raise ParameterError("data: must have at least one sample")
+
+
+def _batches(data, batch_size: int) -> Iterator[Batch]:
     if isinstance(data, Dataset):
         data = DataLoader(data, batch_size)
-    at_once = isinstance(data, tuple) and all(isinstance(part, torch.Tensor | np.ndarray) for part in data)
-    if at_once or isinstance(data, torch.Tensor | np.ndarray | Mapping):
+    if isinstance(data, torch.Tensor | np.ndarray | Mapping | Batch) or (isinstance(data, tuple) and _arrays(data)):
         whole = taken_apart(data)
         for first in range(0, samples(whole.inputs), batch_size):
             part = slice(first, first + batch_size)
-            yield Batch(*(_mapped(values, operator.itemgetter(part)) for values in whole))
+            yield Batch(*(mapped(values, operator.itemgetter(part)) for values in whole))
     elif isinstance(data, Iterable) and not isinstance(data, str):
         yield from map(taken_apart, data)
     else:
         raise ParameterError(f"data of type {type(data).__name__}: must be tensors, a dataset, or batches of {_FORMS}")
+
+
+def _arrays(parts) -> bool:
+    return all(isinstance(part, torch.Tensor | np.ndarray) for part in parts)
+
+
+def labelled(model: nn.Module, data, labels=None, batch_size: int = 1000) -> Iterator[tuple[Any, torch.Tensor]]:
+    """Batch by batch: inputs of a network and labels, shape (n,), on its device.
+
+    Args:
+        model: any network.
+        data: samples in any form that `batches` takes, or a batch as a `DataLoader` makes it: a list of tensors [x, y].
+        labels: of all samples in their order, shape (n,); None: those in the batches.
+        batch_size: as for `batches`.
+
+    Raises ParameterError for samples without labels, or another number of labels than samples.
+    """
+    device, count = device_of(model), 0
+    whole = None if labels is None else to_tensor(labels)
+    if whole is None and isinstance(data, list) and _arrays(data):
+        data = tuple(data)
+    for batch in batches(data, batch_size):
+        first, count = count, count + samples(batch.inputs)
+        given = batch.labels if whole is None else whole[first:count]
+        if given is None:
+            raise ParameterError("labels=None: must be given where the batches have none")
+        if len(given) != count - first:
+            raise ParameterError(f"labels of {first + len(given)} samples: must be one for each, of which {count} came")
+        yield moved(batch.inputs, device), moved(given, device)
+    if whole is not None and len(whole) != count:
+        raise ParameterError(f"labels of {len(whole)} samples: must be one for each, of which {count} came")
 
 
 def taken_apart(batch) -> Batch:
@@ -100,21 +139,22 @@ def again(data):
 
 def samples(inputs) -> int:
     """How many samples there are in the inputs of a network."""
-    while not isinstance(inputs, torch.Tensor):
+    while not isinstance(inputs, torch.Tensor | np.ndarray):
         inputs = next(iter(inputs.values() if isinstance(inputs, Mapping) else inputs))
     return len(inputs)
 
 
 def moved(inputs, device: torch.device):
     """The inputs on a device, without waiting for it."""
-    return _mapped(inputs, lambda values: values.to(device, non_blocking=True))
+    return mapped(inputs, lambda values: values.to(device, non_blocking=True))
 
 
-def _mapped(values, function):
+def mapped(values, function: Callable[[torch.Tensor], Any]):
+    """The same inputs, with what a function makes of each tensor in them."""
     if isinstance(values, Mapping):
-        return {name: _mapped(value, function) for name, value in values.items()}
+        return {name: mapped(value, function) for name, value in values.items()}
     if isinstance(values, tuple | list) and not hasattr(values, "_fields"):
-        return type(values)(_mapped(value, function) for value in values)
+        return type(values)(mapped(value, function) for value in values)
     if isinstance(values, np.ndarray):
         values = to_tensor(values)
     return function(values) if isinstance(values, torch.Tensor) else values
@@ -139,20 +179,26 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def call(model: nn.Module, inputs):
-    """What a network gives for inputs on its device.
+    """What a network gives for inputs on its device, called with their `arguments`."""
+    args, kwargs = arguments(model, inputs)
+    return model(*args, **kwargs)
+
+
+def arguments(model: nn.Module, inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with which a network is called, and those by name.
 
     Of a dict it is given, by name, what it takes; all of it where it takes one argument of another name. Several inputs
     in a tuple are its arguments, unless it takes one.
     """
     if isinstance(inputs, torch.Tensor):
-        return model(inputs)
+        return (inputs,), {}
     parameters = inspect.signature(model.forward).parameters.values()
     if isinstance(inputs, Mapping):
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            return model(**inputs)
+            return (), dict(inputs)
         known = {name: inputs[name] for name in (parameter.name for parameter in parameters) if name in inputs}
-        return model(**known) if known else model(inputs)
-    return model(inputs) if len(parameters) == 1 and len(inputs) > 1 else model(*inputs)
+        return ((), known) if known else ((inputs,), {})
+    return ((inputs,) if len(parameters) == 1 and len(inputs) > 1 else tuple(inputs)), {}
 
 
 def logits_of(output) -> torch.Tensor:

@@ -19,7 +19,7 @@ from torch import nn
 
 from . import processes
 from .arrays import like, to_numpy, to_tensor
-from .batches import again
+from .batches import again, labelled
 from .checks import ParameterError, check_at_least, check_choice
 from .estimators import bias, class_weights, gaussian, kernel, neighbours, of_counts
 from .histograms import count, ranges
@@ -212,21 +212,19 @@ def divergence(
         Bits per neuron, float64, shape (neurons,). Without any sample that counts, empty.
 
     Raises:
-        ParameterError: for samples without labels, or that come once where two passes are needed.
+        ParameterError: for samples without labels, no samples, or some that come once where two passes are needed.
     """
     counting = stream or StreamingDivergence(num_classes)
     counting.reset()
 
     def passed(take: Callable[..., None]) -> None:
-        first = 0
-        for batch, z, logits in looked_at(model, data, layer, pooling=pooling):
-            given = batch.labels if labels is None else to_tensor(labels)[first : first + len(z)]
-            if given is None:
-                raise ParameterError("labels=None: must be given where the batches have none")
-            first, given = first + len(z), given.to(z.device)
-            kept = logits.argmax(dim=1) == given if only_predicted else torch.ones_like(given, dtype=torch.bool)
+        for batch, z, logits in looked_at(model, labelled(model, data, labels), layer, pooling=pooling):
+            assert batch.labels is not None
+            kept = torch.ones(len(z), dtype=torch.bool, device=z.device)
+            if only_predicted:
+                kept = logits.argmax(dim=1) == batch.labels
             if kept.any():
-                take(z[kept], given[kept])
+                take(z[kept], batch.labels[kept])
         counting.synchronise()
 
     if counting.needs_range:

@@ -2,8 +2,12 @@
 
 from typing import Any, NamedTuple
 
+import torch
+from torch import nn
+
 from .arrays import like, to_tensor
 from .checks import ParameterError
+from .layers import looked_at
 
 
 class Firing(NamedTuple):
@@ -40,3 +44,25 @@ def firing_frequency(pre_activations, threshold: float = 0.0) -> Firing:
         raise ValueError("pre_activations: must be numbers; got NaN")
     fires = (z > threshold).flatten(2).double().mean(dim=2) if z.ndim > 2 else (z > threshold).double()
     return Firing(like(fires.mean(dim=0), pre_activations), like(fires.mean(dim=1), pre_activations))
+
+
+def firing(
+    model: nn.Module,
+    data,
+    layer: str | None = None,
+    threshold: float = 0.0,
+    batch_size: int = 1000,
+    pooling: str = "mean",
+) -> Firing:
+    """Firing frequencies of a network on samples of any number, in the memory of a batch and of a number a sample.
+
+    Arguments and errors as for `lib.layers.pre_activations`, whose frequencies these are, and `firing_frequency`.
+    """
+    fired: Any = 0.0
+    shares = []
+    for _, z, _ in looked_at(model, data, layer, batch_size, pooling):
+        neurons, of_samples = firing_frequency(z, threshold)
+        fired = fired + len(z) * neurons
+        shares.append(of_samples)
+    samples = torch.cat(shares)
+    return Firing(fired / len(samples), samples)

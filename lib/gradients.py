@@ -6,13 +6,16 @@ Equation 10.
 """
 
 from collections.abc import Callable
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from .checks import ParameterError
+from .batches import Batch, arguments, labelled, logits_of, mapped, unwrapped
+from .checks import check_at_least
 from .layers import evaluating
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -21,71 +24,83 @@ _ROUNDING = 1e-12  # variance, as a share of the squared mean, that float32 make
 
 def gradient_disparity(
     model: nn.Module,
-    first: tuple[torch.Tensor, torch.Tensor],
-    second: tuple[torch.Tensor, torch.Tensor],
+    first,
+    second,
     loss: Loss = cross_entropy,
+    batch_size: int = 1000,
 ) -> float:
     """Euclidean distance between the gradients of the mean loss of two batches by all weights.
 
     Args:
-        model: any network; evaluated in evaluation mode and left as it was.
-        first, second: inputs (n, ...) and labels (n,) of each batch, on the model's device.
+        model: any network, wrapped or not; evaluated in evaluation mode and left as it was.
+        first, second: a batch each with its labels, in any form that `lib.batches.labelled` takes: (x, y), what a
+            `DataLoader` gives in one step, or several of these.
         loss: a mean over samples, of logits (n, K) and targets.
+        batch_size: inputs in one pass, where they are not in batches already.
 
     Returns:
         A number of at least 0. It grows when the network begins to fit what is peculiar to a batch.
 
     Raises:
-        ParameterError: for an empty batch, or another number of labels than inputs.
+        ParameterError: for an empty batch, samples without labels, or another number of labels.
     """
-    for batch in (first, second):
-        _check(*batch, 1)
     weights, gradient = _by_weights(model, loss)
+
+    def mean(data) -> dict[str, Any]:
+        count, means = 0, dict[str, Any]()
+        for inputs, labels in labelled(model, data, batch_size=batch_size):
+            count += len(labels)
+            for name, values in gradient(weights, inputs, labels).items():
+                before = means.get(name, values)
+                means[name] = before + (values - before) * (len(labels) / count)
+        return means
+
     with evaluating(model):
-        one, other = gradient(weights, *first), gradient(weights, *second)
+        one, other = mean(first), mean(second)
     return sum((one[name] - other[name]).square().sum() for name in weights).sqrt().item()
 
 
-def evidence_criterion(
-    model: nn.Module, x: torch.Tensor, labels: torch.Tensor, loss: Loss = cross_entropy, chunk: int = 32
-) -> float:
+def evidence_criterion(model: nn.Module, data, labels=None, loss: Loss = cross_entropy, chunk: int = 32) -> float:
     """The evidence-based stopping criterion: stop where it is above 0.
 
     With g the mean gradient of S samples, v the variance of the single gradients and D weights (those of variance above
     0), it is 1 - S / D sum_k g_k^2 / v_k: above 0 the mean gradient is no larger than noise would make it.
 
     Args:
-        model: any network; evaluated in evaluation mode and left as it was.
-        x: inputs, shape (n, ...), n at least 2, on the model's device.
-        labels: targets, shape (n,).
+        model: any network, wrapped or not; evaluated in evaluation mode and left as it was.
+        data: at least 2 samples, in any form that `lib.batches.batches` takes.
+        labels: targets of all samples in their order, shape (n,); None: those in the batches.
         loss: a mean over samples, of logits (n, K) and targets.
-        chunk: samples whose gradients are in memory at a time.
+        chunk: samples whose gradients are in memory at a time, also of larger batches.
 
     Returns:
         A number of at most 1.
 
     Raises:
-        ParameterError: for fewer than two samples, or another number of labels than inputs.
+        ParameterError: for fewer than two samples, samples without labels, or another number of labels.
         ValueError: where the gradient of no weight varies.
+        RuntimeError: of `torch.func.vmap`, for a network that decides by its inputs what it computes, such as those of
+            Hugging Face that look at a mask.
     """
-    _check(x, labels, 2)
     weights, gradient = _by_weights(model, loss)
-    many = vmap(lambda x, y: gradient(weights, x[None], y[None]), randomness="different")
+    many = vmap(lambda *one: gradient(weights, *mapped(one, lambda values: values[None])), randomness="different")
     count = 0
     means: dict[str, torch.Tensor] = {}
     squares: dict[str, torch.Tensor] = {}
     with evaluating(model):
         # Chan's update of mean and sum of squared deviations, chunk by chunk.
-        for batch, targets in zip(x.split(chunk), labels.to(x.device).split(chunk), strict=True):
-            for name, gradients in many(batch, targets).items():
+        parts = (labelled(model, Batch(*part), None, chunk) for part in labelled(model, data, labels, chunk))
+        for inputs, targets in chain.from_iterable(parts):
+            for name, gradients in many(inputs, targets).items():
                 mean = gradients.mean(dim=0)
                 deviation = (gradients - mean).square().sum(dim=0)
                 if count:
-                    difference, total = mean - means[name], count + len(batch)
-                    deviation += squares[name] + difference.square() * (count * len(batch) / total)
-                    mean = means[name] + difference * (len(batch) / total)
+                    difference, total = mean - means[name], count + len(targets)
+                    deviation += squares[name] + difference.square() * (count * len(targets) / total)
+                    mean = means[name] + difference * (len(targets) / total)
                 means[name], squares[name] = mean, deviation
-            count += len(batch)
+            count += len(targets)
+    check_at_least(2, samples=count)
     ratio = varying = 0.0
     for name, mean in means.items():
         variance = squares[name].double() / (count - 1)
@@ -99,10 +114,10 @@ def evidence_criterion(
 
 def _by_weights(model: nn.Module, loss: Loss):
     """The trainable weights by name, and the loss's gradient by them as a function of weights, inputs and labels."""
-    weights = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
-    return weights, grad(lambda w, x, labels: loss(functional_call(model, w, (x,)), labels))
+    inner = unwrapped(model)
+    weights = {name: value.detach() for name, value in inner.named_parameters() if value.requires_grad}
 
+    def loss_of(weights, inputs, labels):
+        return loss(logits_of(functional_call(inner, weights, *arguments(inner, inputs))), labels)
 
-def _check(x: torch.Tensor, labels: torch.Tensor, least: int) -> None:
-    if len(x) < least or len(x) != len(labels):
-        raise ParameterError(f"x of {len(x)} samples: must be at least {least}, as many as the {len(labels)} labels")
+    return weights, grad(loss_of)

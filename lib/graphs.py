@@ -14,7 +14,8 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from .checks import ParameterError
+from .batches import call, labelled, unwrapped
+from .checks import ParameterError, check_at_least
 from .layers import Weighted, check_layer, evaluating, pooled
 
 
@@ -70,9 +71,9 @@ class ActivationGraphs:
 
 def activation_graphs(
     model: nn.Module,
-    x: torch.Tensor,
-    labels: torch.Tensor,
-    num_classes: int,
+    data,
+    labels=None,
+    num_classes: int = 0,
     layers: list[str] | None = None,
     batch_size: int = 500,
 ) -> ActivationGraphs:
@@ -82,23 +83,25 @@ def activation_graphs(
     as its map); a tensor that two layers read is one set of neurons. Otherwise the layer has input nodes of its own.
 
     Args:
-        model: any network with linear or convolutional layers.
-        x: inputs, shape (n, ...), on the model's device.
-        labels: class of each input, integers in [0, num_classes), shape (n,).
-        num_classes: K.
+        model: any network with linear or convolutional layers, wrapped or not.
+        data: samples in any form that `lib.batches.batches` takes.
+        labels: class of each sample in their order, integers in [0, num_classes), shape (n,); None: those in the
+            batches.
+        num_classes: K, at least 1.
         layers: linear or convolutional modules to take; None: all that a forward pass reaches.
-        batch_size: inputs in one forward pass.
+        batch_size: inputs in one forward pass, where they are not in batches already.
 
     Raises:
-        ParameterError: for a module that is unknown or has no weights, or labels out of range.
+        ParameterError: for a module that is unknown or has no weights, samples without labels, or labels out of range.
     """
-    if len(x) != len(labels) or len(x) == 0 or labels.min() < 0 or labels.max() >= num_classes:
-        raise ParameterError(f"labels of {len(labels)} samples: must be one an input, in [0, {num_classes - 1}]")
+    check_at_least(1, num_classes=num_classes)
+    model = unwrapped(model)
     for name in layers or ():
         check_layer(model, name)
         if not isinstance(model.get_submodule(name), Weighted):
             raise ParameterError(f"layers={name!r}: must be a linear or convolutional layer")
     modules = {name: module for name, module in model.named_modules() if isinstance(module, Weighted)}
+    counts = torch.zeros(num_classes, dtype=torch.float64)
     sums: dict[str, torch.Tensor] = {}
     shared: dict[str, str] = {}
     inputs: dict[str, torch.Tensor] = {}  # what each layer reads, in the order in which a pass reaches them
@@ -109,16 +112,20 @@ def activation_graphs(
     with evaluating(model), ExitStack() as hooks:
         for name in modules if layers is None else layers:
             hooks.enter_context(modules[name].register_forward_pre_hook(partial(keep, name=name)))
-        for batch, classes in zip(x.split(batch_size), labels.to(x.device).split(batch_size), strict=True):
+        for batch, given in labelled(model, data, labels, batch_size):
+            classes = given.long()
+            low, high = classes.min().item(), classes.max().item()
+            if low < 0 or high >= num_classes:
+                raise ParameterError(f"labels in [{low}, {high}]: must be in [0, {num_classes - 1}]")
+            counts += torch.bincount(classes.cpu(), minlength=num_classes)
             inputs.clear()
-            model(batch)
+            call(model, batch)
             first_with: dict[int, str] = {}
             for name, activation in inputs.items():
                 shared[name] = first_with.setdefault(id(activation), name)
                 averages = pooled(activation, isinstance(modules[name], nn.Linear)).double()
                 total = sums.setdefault(name, averages.new_zeros(num_classes, averages.shape[1]))
-                total.index_add_(0, classes.long(), averages)
-    counts = torch.bincount(labels.long().cpu(), minlength=num_classes).double()
+                total.index_add_(0, classes, averages)
     means = {name: (total.cpu() / counts[:, None]).numpy() for name, total in sums.items()}
     return _assembled(modules, means, shared)
 

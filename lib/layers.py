@@ -69,9 +69,7 @@ def last_hidden_layer(model: nn.Module, data) -> str:
 
 def _first(model: nn.Module, data) -> Batch:
     """The first batch, of a tensor the first sample, on the network's device."""
-    batch = next(batches(data, batch_size=1), None)
-    if batch is None:
-        raise ParameterError("data: must have at least one sample")
+    batch = next(batches(data, batch_size=1))
     inputs = batch.inputs[:1] if isinstance(batch.inputs, torch.Tensor) else batch.inputs
     return Batch(moved(inputs, device_of(model)))
 

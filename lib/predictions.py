@@ -1,11 +1,51 @@
-"""Signals read off predictions from record to record: changes, forgetting events, area under the margin."""
+"""Predictions of a network, and signals read off them from record to record.
 
+`PredictionChanges`, `ForgettingEvents` and `AreaUnderMargin` have `update`, `compute` and `reset`, as torchmetrics has
+it, and `compute` gives a number that any logger takes. They are no `torchmetrics.Metric`: Lightning resets one after
+every epoch, which would take away the record that the next is compared with.
+"""
+
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import nn
 
+from . import processes
 from .arrays import to_tensor
+from .batches import batches, call, device_of, logits_of, moved, unwrapped
 from .checks import check_at_least
+from .layers import evaluating
+
+
+def predict(model: nn.Module, data, batch_size: int = 1000) -> torch.Tensor:
+    """Predicted classes, int64 of shape (n,), of the `logits` of a network; arguments and errors as for these."""
+    return torch.cat([values.argmax(dim=1) for values in _logits(model, data, batch_size)])
+
+
+def logits(model: nn.Module, data, batch_size: int = 1000) -> torch.Tensor:
+    """Logits of a network in evaluation mode; the model is left as it was.
+
+    Args:
+        model: any network, wrapped or not.
+        data: samples in any form that `lib.batches.batches` takes.
+        batch_size: inputs in one forward pass, where they are not in batches already.
+
+    Returns:
+        Shape (n, K), on the network's device.
+
+    Raises:
+        ParameterError: for data of another form, or without a sample.
+    """
+    return torch.cat(list(_logits(model, data, batch_size)))
+
+
+def _logits(model: nn.Module, data, batch_size: int) -> Iterator[torch.Tensor]:
+    inner, device = unwrapped(model), device_of(model)
+    for batch in batches(data, batch_size):
+        with evaluating(model):
+            yield logits_of(call(inner, moved(batch.inputs, device)))
 
 
 def changes(previous, current) -> float:
@@ -35,7 +75,30 @@ def _check_alike(before: torch.Tensor, now: torch.Tensor) -> None:
 
 
 class _Looking:
-    """What looks back at earlier records: all its attributes are what a checkpoint must keep."""
+    """What looks back at earlier records: all its attributes are what a checkpoint must keep.
+
+    Of processes that train together each updates its own with its own samples, the same in each record.
+    """
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all records."""
+        self._total, self._number = 0.0, 0
+
+    def compute(self) -> float:
+        """The value of the last record, as the mean over the samples of all processes; NaN where there is none yet.
+
+        Processes that train together must all ask for it.
+        """
+        totals, numbers = zip(*processes.gathered((self._total, self._number)), strict=True)
+        return sum(totals) / sum(numbers) if any(numbers) else math.nan
+
+    def _known(self, values: torch.Tensor) -> torch.Tensor:
+        """The values of a record, shape (n,), which `compute` is asked for from now on."""
+        self._total, self._number = values.sum().item(), len(values)
+        return values
 
     def state_dict(self) -> dict[str, Any]:
         """What it keeps, for a checkpoint."""
@@ -58,6 +121,11 @@ class PredictionChanges(_Looking):
     def __init__(self, over: int = 1):
         check_at_least(1, over=over)
         self._over = over
+        super().__init__()
+
+    def reset(self) -> None:
+        """Forget all records."""
+        super().reset()
         self._last: list[torch.Tensor] = []
 
     def update(self, predicted) -> float:
@@ -72,7 +140,7 @@ class PredictionChanges(_Looking):
         if len(self._last) <= self._over:
             return float("nan")
         changed = torch.stack([record != now for record in self._last]).any(dim=0)
-        return changed.double().mean().item()
+        return self._known(changed.double()).mean().item()
 
 
 class ForgettingEvents(_Looking):
@@ -84,7 +152,9 @@ class ForgettingEvents(_Looking):
             learned with a count of 0.
     """
 
-    def __init__(self):
+    def reset(self) -> None:
+        """Forget all records."""
+        super().reset()
         self.counts: torch.Tensor | None = None
         self.learned: torch.Tensor | None = None
         self._was_right: torch.Tensor | None = None
@@ -106,17 +176,19 @@ class ForgettingEvents(_Looking):
         self.counts = self.counts + forgotten
         self.learned = self.learned | right
         self._was_right = right
-        return forgotten.double().mean().item()
+        return self._known(forgotten.double()).mean().item()
 
 
 class AreaUnderMargin(_Looking):
     """Area under the margin of every sample (Pleiss et al., NeurIPS 2020).
 
     The margin is the logit of the label as given less the largest other logit; the area is its mean over the records.
-    Wrongly labelled samples tend to have a low one.
+    Wrongly labelled samples tend to have a low one. `compute` gives the mean of the areas.
     """
 
-    def __init__(self):
+    def reset(self) -> None:
+        """Forget all records."""
+        super().reset()
         self._sum: torch.Tensor | None = None
         self._records = 0
 
@@ -138,4 +210,4 @@ class AreaUnderMargin(_Looking):
         margin = logits.gather(1, own).squeeze(1) - others.amax(dim=1)
         self._sum = margin if self._sum is None else self._sum + margin
         self._records += 1
-        return self._sum / self._records
+        return self._known(self._sum / self._records)

@@ -1,5 +1,6 @@
 """Networks and samples of every form: the last hidden layer is found, and everything is read from it."""
 
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,12 @@ from lib import histograms
 from lib.batches import Indexed, batches, logits_of, taken_apart, unwrapped
 from lib.checks import ParameterError
 from lib.cnd import StreamingDivergence, divergence, neuron_divergence
+from lib.firing import firing, firing_frequency
+from lib.gradients import evidence_criterion, gradient_disparity
+from lib.graphs import activation_graphs
 from lib.layers import evaluating, hidden_layers, last_hidden_layer, looked_at, pre_activations
+from lib.predictions import logits, predict
+from lib.sensitivity import batch_loss_sensitivity, critical_samples, input_gradient_norms
 from lib.torchvision_operators import declare
 
 X, Y = torch.randn(30, 6, generator=torch.Generator().manual_seed(0)), torch.arange(30) % 3
@@ -37,6 +43,7 @@ FORMS = {
     "array": X.numpy(),
     "all at once": (X, Y),
     "dict": {"x": X, "labels": Y},
+    "dict of arrays": {"x": X.numpy(), "labels": Y.numpy()},
     "dataset": PAIRS,
     "loader": DataLoader(PAIRS, 7),
     "indexed": DataLoader(Indexed(PAIRS), 7),
@@ -116,6 +123,139 @@ def test_without_numba_the_counts_are_the_same(monkeypatch):
     compiled = neuron_divergence(z, torch.arange(500) % 3, 3)
     monkeypatch.setattr(histograms, "COMPILED", False)
     assert torch.equal(neuron_divergence(z, torch.arange(500) % 3, 3), compiled)
+
+
+MEASURES = {
+    "predict": predict,
+    "logits": logits,
+    "firing": lambda model, data: firing(model, data, threshold=0.1).samples,
+    "firing of neurons": lambda model, data: firing(model, data, threshold=0.1).neurons,
+    "norms": input_gradient_norms,
+    "batch loss": lambda model, data: batch_loss_sensitivity(model, data, batch_size=7),
+    "critical": lambda model, data: critical_samples(model, data, 0.1),
+    "disparity": lambda model, data: gradient_disparity(model, data, (X[:9], Y[:9])),
+    "evidence": evidence_criterion,
+    "graphs": lambda model, data: torch.from_numpy(activation_graphs(model, data, num_classes=3).weights),
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("form", ["dict", "dataset", "loader", "indexed", "dicts", "generator"])
+def test_measures_of_samples_of_every_form_are_those_of_tensors(measure, form):
+    model = nn.DataParallel(TakesDict())
+    data = ((x, y) for x, y in FORMS["loader"]) if form == "generator" else FORMS[form]
+    found, expected = (torch.as_tensor(MEASURES[measure](model, samples)) for samples in (data, (X, Y)))
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert found.unique().numel() > 1 or found.ndim == 0
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_measures_forget_each_batch(measure):
+    seen = []
+
+    def stream():
+        for x, y in zip(X.split(5), Y.split(5), strict=True):
+            assert sum(batch() is not None for batch in seen) <= 2
+            x = x.clone()
+            seen.append(weakref.ref(x))
+            yield x, y
+
+    MEASURES[measure](network(), stream())
+    assert len(seen) == 6
+
+
+def test_what_predictions_and_firing_are_of():
+    model = network()
+    with torch.no_grad():
+        given = model(X)
+    assert torch.allclose(logits(model, FORMS["loader"]), given, atol=1e-6)
+    assert torch.equal(predict(model, FORMS["loader"]), given.argmax(dim=1))
+    expected = firing_frequency(pre_activations(model, X))
+    for found, of_all in zip(firing(model, FORMS["loader"]), expected, strict=True):
+        assert torch.allclose(found, of_all)
+
+
+def test_gradients_of_a_batch_as_a_loader_gives_it():
+    first, second = list(FORMS["loader"])[:2]
+    assert isinstance(first, list)
+    found = gradient_disparity(network(), first, second)
+    assert found == gradient_disparity(network(), tuple(first), tuple(second)) > 0
+
+
+def test_no_more_single_gradients_are_in_memory_than_asked_for():
+    calls = []
+
+    def loss(prediction, target):
+        calls.append(prediction)
+        return nn.functional.cross_entropy(prediction, target)
+
+    evidence_criterion(network(), DataLoader(PAIRS, 15), loss=loss, chunk=5)
+    assert len(calls) == 6
+
+
+class Bag(nn.Module):
+    """Takes tokens, which are integers, and weights, which are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.body = nn.Embedding(11, 6), network()
+
+    def forward(self, tokens, shift=0.0):
+        return self.body(self.embed(tokens).mean(dim=1) + shift)
+
+
+def test_tokens_have_no_gradient_and_all_else():
+    torch.manual_seed(0)
+    model, tokens = Bag(), {"tokens": torch.arange(60).view(12, 5) % 11, "labels": Y[:12]}
+    for measure in (input_gradient_norms, lambda *given: critical_samples(*given, 0.1)):
+        with pytest.raises(ParameterError, match=r"inputs of type torch\.int64: must be floating point"):
+            measure(model, tokens)
+    embedded = model.embed(tokens["tokens"]).mean(dim=1).detach()
+    shifted = {"tokens": torch.full((12, 5), 3), "shift": embedded - model.embed.weight[3].detach(), "labels": Y[:12]}
+    expected = input_gradient_norms(model.body, embedded, Y[:12])
+    assert torch.allclose(input_gradient_norms(model, shifted), expected, atol=1e-6)
+    assert gradient_disparity(model, tokens, shifted) > 0
+    assert evidence_criterion(model, tokens) < 1
+    assert torch.equal(predict(model, tokens), model(tokens["tokens"]).argmax(dim=1))
+    assert activation_graphs(model, tokens, num_classes=3).nodes[0] == ("input of body.0", 6)
+
+
+def test_gradients_by_several_inputs_are_one():
+    torch.manual_seed(0)
+    model = Pairs()
+    pair = {"left": X, "right": 2 * X, "labels": Y}
+    joint = nn.Sequential(nn.Linear(12, 4), nn.ReLU(), model.head)
+    with torch.no_grad():
+        joint[0].weight.copy_(torch.cat([model.left.weight, model.right.weight], dim=1))
+        joint[0].bias.copy_(model.left.bias + model.right.bias)
+    both = torch.cat([X, 2 * X], dim=1)
+    assert torch.allclose(input_gradient_norms(model, pair), input_gradient_norms(joint, both, Y), atol=1e-6)
+    assert batch_loss_sensitivity(model, pair) == pytest.approx(batch_loss_sensitivity(joint, both, Y), rel=1e-5)
+    many, options = {"left": 3 * torch.randn(300, 6), "right": 3 * torch.randn(300, 6)}, {"steps": 1, "step_size": 0.01}
+    found = critical_samples(model, many, 2.0, **options)
+    assert 0 < found.sum() < 300
+    assert torch.equal(found, critical_samples(model, many, 2.0, **options, batch_size=7))
+
+
+@pytest.mark.parametrize("measure", [divergence, activation_graphs, input_gradient_norms, evidence_criterion])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (None, "labels=None: must be given where the batches have none"),
+        (Y[:9], "labels of 9 samples: must be one for each, of which 30 came"),
+        (torch.cat([Y, Y]), "labels of 60 samples: must be one for each, of which 30 came"),
+    ],
+)
+def test_labels_that_do_not_fit(measure, labels, message):
+    classes = {"num_classes": 3} if measure in (divergence, activation_graphs) else {}
+    with pytest.raises(ParameterError, match=message):
+        measure(network(), FORMS["tensor"], labels=labels, **classes)
+
+
+@pytest.mark.parametrize("measure", [pre_activations, *MEASURES.values()])
+def test_no_samples(measure):
+    with pytest.raises(ParameterError, match="data: must have at least one sample"):
+        measure(network(), iter(()))
 
 
 class Recurrent(nn.Module):

@@ -91,9 +91,9 @@ def test_frozen_weights_do_not_count():
 
 def test_wrong_arguments():
     model = network()
-    with pytest.raises(ParameterError, match="x of 1 samples: must be at least 2"):
+    with pytest.raises(ParameterError, match="samples=1: must be an integer of at least 2"):
         evidence_criterion(model, *sample(1))
-    with pytest.raises(ParameterError, match="x of 3 samples: must be at least 1, as many as the 2 labels"):
+    with pytest.raises(ParameterError, match="labels of 2 samples: must be one for each, of which 3 came"):
         gradient_disparity(model, sample(4), (torch.randn(3, 4), torch.zeros(2).long()))
     with pytest.raises(ValueError, match="the gradient of no weight varies"):
         evidence_criterion(model, torch.ones(3, 4), torch.zeros(3).long())

@@ -130,8 +130,8 @@ def test_wrong_arguments():
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     x = torch.rand(4, 3)
     for labels, layers, message in (
-        (torch.tensor([0, 1, 2, 0]), None, r"labels of 4 samples: must be one an input, in \[0, 1\]"),
-        (torch.tensor([0, 1]), None, "labels of 2 samples"),
+        (torch.tensor([0, 1, 2, 0]), None, r"labels in \[0, 2\]: must be in \[0, 1\]"),
+        (torch.tensor([0, 1]), None, "labels of 2 samples: must be one for each, of which 4 came"),
         (torch.zeros(4, dtype=torch.long), ["1"], "layers='1': must be a linear or convolutional layer"),
         (torch.zeros(4, dtype=torch.long), ["9"], "layer='9': must be one of"),
     ):

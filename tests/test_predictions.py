@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.checks import ParameterError
+from lib.cnd import StreamingDivergence
+from lib.loops.watching import Watcher
 from lib.predictions import AreaUnderMargin, ForgettingEvents, PredictionChanges, changes
 
 HISTORIES = st.integers(1, 6).flatmap(
@@ -72,6 +74,37 @@ def test_wrong_labels_have_a_low_area_in_a_network_that_has_learned():
     wrong[:20] = (wrong[:20] + 1) % 4
     area = AreaUnderMargin().update(logits, wrong)
     assert area[:20].max() < area[20:].min()
+
+
+@pytest.mark.parametrize("metric", [PredictionChanges, ForgettingEvents, AreaUnderMargin, StreamingDivergence, Watcher])
+def test_every_metric_follows_the_convention(metric):
+    assert all(callable(getattr(metric, name)) for name in ("update", "compute", "reset"))
+
+
+LOGITS, LABELS = torch.randn(3, 40, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 4
+METRICS = {
+    "changes": (PredictionChanges, lambda logits: (logits.argmax(dim=1),)),
+    "forgetting": (ForgettingEvents, lambda logits: (logits.argmax(dim=1), LABELS)),
+    "margin": (AreaUnderMargin, lambda logits: (logits, LABELS)),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_what_was_updated_last_is_computed_until_it_is_reset(name):
+    make, given_of = METRICS[name]
+    metric, values = make(), []
+    for _ in range(2):
+        assert np.isnan(metric.compute())
+        for logits in LOGITS:
+            values.append(torch.as_tensor(metric.update(*given_of(logits))).mean().item())
+            assert metric.compute() == pytest.approx(values[-1], nan_ok=True)
+        other = make()
+        other.load_state_dict(metric.state_dict())
+        assert other.compute() == metric.compute()
+        metric.reset()
+    assert values[:3] == pytest.approx(values[3:], nan_ok=True)
+    assert values[2] != 0
+    assert np.isnan(metric.compute())
 
 
 def test_wrong_arguments():

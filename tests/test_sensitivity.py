@@ -103,8 +103,9 @@ def test_more_radius_finds_more_and_the_seed_decides():
     ratios = [critical_sample_ratio(model, x, radius) for radius in (0.01, 0.1, 0.5, 2.0)]
     assert ratios == sorted(ratios)
     assert ratios[0] < ratios[-1]
-    once = critical_samples(model, x, 0.1, steps=1, seed=3)
-    assert torch.equal(once, critical_samples(model, x, 0.1, steps=1, seed=3, batch_size=7))
+    once, other = (critical_samples(model, x, 0.5, steps=1, step_size=0.01, seed=seed) for seed in (3, 4))
+    assert not torch.equal(once, other)
+    assert torch.equal(once, critical_samples(model, x, 0.5, steps=1, step_size=0.01, seed=3, batch_size=7))
 
 
 def test_wrong_arguments():
@@ -113,7 +114,10 @@ def test_wrong_arguments():
         (lambda: critical_samples(model, x, 0.0), r"radius=0\.0: must be a finite number above 0"),
         (lambda: critical_samples(model, x, 1.0, steps=0), "steps=0: must be an integer of at least 1"),
         (lambda: input_gradient_norms(model, x.int(), torch.zeros(4).long()), "must be floating point"),
-        (lambda: input_gradient_norms(model, x, torch.zeros(3).long()), "a sample for each of the 3 labels"),
+        (
+            lambda: input_gradient_norms(model, x, torch.zeros(3).long()),
+            "labels of 3 samples: must be one for each, of which 4 came",
+        ),
     ):
         with pytest.raises(ParameterError, match=message):
             call()

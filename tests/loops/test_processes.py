@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from lib.cnd import StreamingDivergence, neuron_divergence
 from lib.loops import Stopper, watch
+from lib.predictions import AreaUnderMargin, ForgettingEvents, PredictionChanges
 from tests.loops.conftest import EPOCHS, RULE, network
 
 pytestmark = pytest.mark.slow
@@ -20,6 +21,7 @@ def work(rank, folder, tensors):
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     samples = TensorDataset(*tensors)
     known = {"still": still(rank, samples), "stream": streamed(rank, samples), "stop": stopped(samples)}
+    known["back"] = looked_back(samples, torch.arange(96).split([10, 86])[rank])
     torch.save(known, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
@@ -47,6 +49,19 @@ def streamed(rank, samples):
     stream.update(x, labels[:, 0])
     stream.synchronise()
     return stream.compute()
+
+
+def looked_back(samples, rows):
+    """What the signals of predictions compute at three records of some of the samples."""
+    changes, forgetting, margin = PredictionChanges(), ForgettingEvents(), AreaUnderMargin()
+    found, labels = [], samples.tensors[1][rows]
+    for record in range(3):
+        logits = torch.randn(96, 3, generator=torch.Generator().manual_seed(record))[rows]
+        changes.update(logits.argmax(dim=1))
+        forgetting.update(logits.argmax(dim=1), labels)
+        margin.update(logits, labels)
+        found.append([metric.compute() for metric in (changes, forgetting, margin)])
+    return found
 
 
 def stopped(samples):
@@ -95,3 +110,11 @@ def test_together_they_see_what_one_process_sees(known, samples):
             assert of_rank["still"][epoch] == pytest.approx(one, nan_ok=True)
     assert one["prediction_changes"] > 0
     assert all(torch.equal(of_rank["stream"], neuron_divergence(x, labels, 3)) for of_rank in known)
+
+
+def test_signals_of_predictions_are_of_the_samples_of_all_processes(known, samples):
+    one = looked_back(samples, slice(None))
+    for of_rank in known:
+        for mine, expected in zip(of_rank["back"], one, strict=True):
+            assert mine == pytest.approx(expected, nan_ok=True)
+    assert 0 < one[2][0] < 1
