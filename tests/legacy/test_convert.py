@@ -449,7 +449,7 @@ def test_imported_runs_share_a_table_with_runs_of_ours(imported, runs_folder, ta
     stopped = stops(table)
     assert (
         stopped.groupby(["dataset", "run"], observed=True).size().tolist()
-        == [2 + 3] * 2 + [3 + len(tiny["criteria"])] * 4
+        == [3 + 3] * 2 + [3 + len(tiny["criteria"])] * 4
     )
 
 

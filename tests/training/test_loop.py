@@ -271,7 +271,7 @@ def test_the_callers_settings_come_back(tmp_path, tiny):
         ),
         ({"network": "flat"}, "network='flat': must take samples of shape (1, 8, 8); "),
         ({"network": "narrow"}, "network='narrow': must give logits of shape (2, 10), not (2, 3)"),
-        ({"network": "detour", "cnd_layer": "2"}, "cnd_layer='2': must be a layer that a forward pass reaches once"),
+        ({"network": "detour", "cnd_layer": "2"}, "cnd_layer='2': must be a layer that a forward pass reaches"),
     ],
 )
 def test_what_does_not_fit_is_an_error_before_anything_is_written(tmp_path, monkeypatch, parameters, message):
