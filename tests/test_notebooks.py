@@ -218,6 +218,13 @@ def test_your_loop(tmp_path):
     assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
 
 
+def test_consensus_is_told_from_the_archived_runs(tmp_path):
+    assert execute(NOTEBOOKS / "consensus.ipynb", tmp_path / "out.ipynb", {}) is None
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    told = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+    assert "PC, KPA, Disagreement; window 8, patience 5: 2.08 points" in told
+
+
 def test_a_misspelt_parameter_is_refused(tmp_path):
     failure = execute(NOTEBOOKS / "digits.ipynb", tmp_path / "out.ipynb", {"noise_rat": 0.2})
     assert failure == "ParameterError: unknown parameter noise_rat=0.2: did you mean 'noise_rate'?"
