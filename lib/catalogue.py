@@ -186,6 +186,7 @@ NETWORKS = Catalogue(
     Network("preact_resnet9", "PreAct ResNet-9", "models:preact_resnet9", of_images=True),
     Network("preact_resnet18", "PreAct ResNet-18", "models:preact_resnet18", of_images=True),
     Network("preact_resnet34", "PreAct ResNet-34", "models:preact_resnet34", of_images=True),
+    Network("preact_resnet110", "PreAct ResNet-110", "models:preact_resnet110", of_images=True),
     Network("resnet18", "ResNet-18", "models:resnet18", of_images=True),
     Network("resnet50", "ResNet-50", "models:resnet50", of_images=True),
     Network("vit", "ViT-Tiny", "models:vit", of_images=True),

@@ -119,18 +119,18 @@ class PreActBlock(nn.Module):
 
 
 def preact_resnet(
-    blocks: tuple[int, ...], sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0
+    blocks: tuple[int, ...], sample_shape: tuple[int, ...], num_classes: int, dropout: float = 0.0, width: int = 64
 ) -> nn.Module:
     """Pre-activation ResNet for small images, as it is used with noisy labels; `blocks` in each stage.
 
-    A 3x3 stem of 64 maps; four stages of 64, 128, 256 and 512 maps, the last three of stride 2; mean over positions;
-    linear classifier. As in the implementation that the field shares, no batch norm follows the last block.
+    A 3x3 stem of `width` maps; as many in the first stage, twice as many, at stride 2, in each further one; mean over
+    positions; linear classifier. As in the implementation that the field shares, no batch norm follows the last block.
     """
-    network = nn.Sequential(OrderedDict(stem=nn.Conv2d(sample_shape[0], 64, 3, padding=1, bias=False)))
-    network.stages, width = nn.Sequential(), 64
+    network = nn.Sequential(OrderedDict(stem=nn.Conv2d(sample_shape[0], width, 3, padding=1, bias=False)))
+    network.stages = nn.Sequential()
     for stage, count in enumerate(blocks):
-        first = PreActBlock(width, 64 << stage, stride=2 if stage else 1)
-        width = 64 << stage
+        before, width = width, width * 2 if stage else width
+        first = PreActBlock(before, width, stride=2 if stage else 1)
         network.stages.append(nn.Sequential(first, *(PreActBlock(width, width, 1) for _ in range(count - 1))))
     network.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network.dropout = nn.Dropout(dropout)
@@ -154,6 +154,8 @@ def torchvision_resnet(depth: int, sample_shape: tuple[int, ...], num_classes: i
 preact_resnet9 = partial(preact_resnet, (1, 1, 1, 1))
 preact_resnet18 = partial(preact_resnet, (2, 2, 2, 2))
 preact_resnet34 = partial(preact_resnet, (3, 4, 6, 3))
+# The deep and narrow one of He et al. (ECCV 2016, Table 2), without the batch norm after its last block.
+preact_resnet110 = partial(preact_resnet, (18, 18, 18), width=16)
 resnet18 = partial(torchvision_resnet, 18)
 resnet50 = partial(torchvision_resnet, 50)
 

@@ -15,11 +15,11 @@ def count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def preact_count(blocks, channels=3, classes=10):
+def preact_count(blocks, stem=64, channels=3, classes=10):
     """Parameters of a pre-activation ResNet without a batch norm behind its last block, written out."""
-    total, width_in = 9 * channels * 64, 64
+    total, width_in = 9 * channels * stem, stem
     for stage, number in enumerate(blocks):
-        width = 64 << stage
+        width = stem << stage
         for _ in range(number):
             total += 2 * width_in + 9 * width_in * width + 2 * width + 9 * width * width
             total += width_in * width if width_in != width else 0
@@ -39,6 +39,7 @@ def preact_count(blocks, channels=3, classes=10):
         ("preact_resnet9", CIFAR, preact_count((1, 1, 1, 1))),
         ("preact_resnet18", CIFAR, 11_171_146),
         ("preact_resnet34", CIFAR, 21_279_306),
+        ("preact_resnet110", CIFAR, preact_count((18, 18, 18), 16)),
         ("resnet18", CIFAR, 11_173_962),
         ("resnet50", CIFAR, 23_520_842),
     ],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from lib.catalogue import DATASETS
+from lib.catalogue import DATASETS, NETWORKS
 from lib.files import digest
 from lib.parameters import Experiment, dataset_label, of_kind
 
@@ -45,7 +45,8 @@ class Study:
     def title(self) -> str:
         """The name as texts and tables call it."""
         dataset, _, settings = self.name.partition(" ")
-        told = settings.replace("=", " ").replace("_", " ")
+        told = re.sub(r"network=(\w+)", lambda network: NETWORKS.label(network[1]), settings)
+        told = told.replace("=", " ").replace("_", " ")
         return f"{DATASETS.label(dataset)}{f' ({told})' if told else ''}"
 
     @property

@@ -29,6 +29,8 @@ def test_other_training_is_another_study(table):
     assert found[0].stem != found[1].stem
     pd.testing.assert_frame_equal(found[0].runs, table, check_dtype=False, check_categorical=False)
     assert studies(runs.load("nowhere")) == []
+    deeper = studies(pd.concat([table, table.assign(network="preact_resnet110")]))
+    assert [study.title for study in deeper] == ["Digits (MLP)", "Digits (PreAct ResNet-110)"]
 
 
 def file_stem(name):
