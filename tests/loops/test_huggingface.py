@@ -12,6 +12,8 @@ pytest.importorskip("accelerate", reason="accelerate is not installed")
 
 from lib.loops.huggingface import MemorizationStopping  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 class Named(torch.utils.data.Dataset):
     def __init__(self, samples):

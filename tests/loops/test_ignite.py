@@ -11,6 +11,8 @@ from ignite.handlers import Checkpoint  # noqa: E402
 
 from lib.loops.ignite import MemorizationStopping  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def trainer(**options):
     """An engine, its network and the stop."""

@@ -9,6 +9,8 @@ keras = pytest.importorskip("keras", reason="keras is not installed")
 
 from lib.loops.keras import MemorizationStopping  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def new():
     keras.utils.set_random_seed(0)

@@ -9,6 +9,8 @@ lightning = pytest.importorskip("lightning.pytorch", reason="lightning is not in
 
 from lib.loops.lightning import MemorizationStopping  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 class Module(lightning.LightningModule):
     def __init__(self):

@@ -8,6 +8,8 @@ skorch = pytest.importorskip("skorch", reason="skorch is not installed")
 
 from lib.loops.skorch import MemorizationStopping  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 class Module(torch.nn.Module):
     def __init__(self):
