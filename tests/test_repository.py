@@ -8,9 +8,11 @@ import tomllib
 from importlib.util import find_spec
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
+from lib.catalogue import LABELS
 from lib.parameters import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -93,3 +95,19 @@ def test_the_readme_states_the_parameters_of_the_final_simulations():
     row = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| NEWS |"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:4] == [str(news["patience"]), str(news["window"]), f"{100 * news['cnd_quantile']:.0f} %"]
+
+
+def test_the_findings_in_the_readme_are_those_of_the_committed_table():
+    section = (ROOT / "README.md").read_text().split("## What it finds")[1].split("\n## ")[0]
+    heading, _, *rows = (
+        [cell.strip() for cell in line.strip("| ").split("|")] for line in section.splitlines() if "|" in line
+    )
+    found = pd.read_csv(ROOT / "figures" / "overall.csv").set_index("criterion")
+    names = {LABELS[name]: name for name in found.index}
+    told = {}
+    for label, kept, *gaps in rows:
+        for study, gap in zip(heading[2:], gaps, strict=True):
+            column = study + {"snapshot": "", "average": ", average kept"}[kept]
+            told[label, column] = float(gap.replace("−", "-")), found.loc[names[label], column]
+    assert len(told) >= 12
+    assert {where: pair for where, pair in told.items() if abs(pair[0] - pair[1]) > 0.0501} == {}
