@@ -53,7 +53,8 @@ class Study:
     def stem(self) -> str:
         """The name as part of a file name; where that is long or cannot be, the dataset and a hash."""
         dataset, _, settings = self.name.partition(" ")
-        stem = f"{dataset}-{re.sub('[= ]', '_', settings)}" if settings else dataset
+        told = re.sub("[= ]", "_", settings.replace("network=", ""))
+        stem = f"{dataset}-{told}" if settings else dataset
         if len(settings) <= 40 and re.fullmatch(r"[\w.-]+", stem):
             return stem
         plain = re.sub(r"[^\w.-]+", "_", dataset)

@@ -31,6 +31,7 @@ def test_other_training_is_another_study(table):
     assert studies(runs.load("nowhere")) == []
     deeper = studies(pd.concat([table, table.assign(network="preact_resnet110")]))
     assert [study.title for study in deeper] == ["Digits (MLP)", "Digits (PreAct ResNet-110)"]
+    assert [study.stem for study in deeper] == ["digits-mlp", "digits-preact_resnet110"]
 
 
 def file_stem(name):
