@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# Modules are compiled when they are first imported, unless Python may not keep what it compiles.
+LATER := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
 PROCESSES ?= 2
 DATA ?= data
 RUNS ?= runs
@@ -18,7 +20,7 @@ setup: $(READY) ## create the environment in .venv
 $(READY): pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: PYTHON=$(PYTHON): must be Python 3.11 or newer")'
 	@test -e $@ || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(LATER) --editable '.[test]'
 	@touch $@
 
 demo: $(READY) ## run the embedded study on digits, then make the report

@@ -105,7 +105,7 @@ def test_news(tmp_path, newsgroups_folder):
     ("name", "size", "classes", "pictures", "parameters"),
     [
         ("cifar10", 32, 10, 4, {}),
-        ("cifar10", 32, 10, 4, {"noise": "none", "noise_rate": 0, "network": "preact_resnet9"}),
+        ("cifar10", 32, 10, 4, {"noise": "none", "noise_rate": 0, "network": "preact_resnet9", "train_samples": 120}),
         ("cifar100", 32, 100, 4, {}),
         ("cifar100", 32, 100, 4, {"dataset": "cifar100_coarse", "validation_share": 0.1}),
         ("tiny_imagenet", 64, 200, 5, {}),
@@ -121,7 +121,8 @@ def test_image_notebooks_on_a_prepared_file(tmp_path, name, size, classes, pictu
     found, text = shown(name, tmp_path, **parameters)
     table = load(tmp_path / "runs")
     assert len(table) == 2
-    assert table["source"].str.contains("200 of 400 training samples, 100 of 200 test samples").all()
+    told = f"{parameters['train_samples']} of 400 training samples, 100 of 200 test samples"
+    assert table["source"].str.contains(told).all()
     assert found == pictures
     assert records_printed(text) == ["1", "2"]
 

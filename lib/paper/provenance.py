@@ -63,13 +63,9 @@ def sources(runs: pd.DataFrame) -> str:
 def write(made: dict[str, Provenance], notebook: str, folder: Path) -> Path:
     """Keep the provenance of all that a notebook made, by name of the figure or table, for the report and for readers.
 
-    What it made before and makes no more is removed; what other notebooks made is not touched.
+    What it made before is forgotten; what other notebooks made is not touched.
     """
     path = folder / FILE.format(notebook=notebook)
-    told = {file: json.loads(file.read_text()) for file in folder.glob(FILE.format(notebook="*"))}
-    for name in told.pop(path, {}).keys() - made.keys() - set().union(*told.values()):
-        for outdated in folder.glob(f"{name}.*"):
-            outdated.unlink()
     text = json.dumps({name: asdict(one) for name, one in made.items()}, indent=1) + "\n"
     write_whole(path, lambda part: part.write_text(text))
     return path

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import pandas as pd
@@ -52,17 +51,12 @@ def test_a_folder_tells_where_all_of_it_is_from(tmp_path):
     assert provenance.read(tmp_path / "nowhere") == {}
 
 
-def test_what_a_notebook_made_before_and_makes_no_more_is_removed(tmp_path):
+def test_what_a_notebook_made_before_is_forgotten(tmp_path):
     one, other = Provenance("n", "c", ("a",), "s"), Provenance("n", "d", (), "s")
-    for file in ("gone.svg", "gone.pdf", "gone_not.svg", "kept.svg", "moved.csv"):
-        (tmp_path / file).touch()
-    provenance.write({"gone": one, "kept": one, "moved": one}, "n", tmp_path)
-    moved = Provenance("m", "d", (), "s")
-    (tmp_path / provenance.FILE.format(notebook="m")).write_text(json.dumps({"moved": dataclasses.asdict(moved)}))
+    provenance.write({"gone": one, "kept": one}, "n", tmp_path)
     provenance.write({"kept": other}, "n", tmp_path)
-    assert provenance.read(tmp_path) == {"kept": other, "moved": moved}
-    files = {path.name for path in tmp_path.iterdir()}
-    assert files == {"gone_not.svg", "kept.svg", "moved.csv", "provenance_m.json", "provenance_n.json"}
+    assert provenance.read(tmp_path) == {"kept": other}
+    assert [path.name for path in tmp_path.iterdir()] == ["provenance_n.json"]
 
 
 def test_two_notebooks_cannot_have_made_the_same(tmp_path):

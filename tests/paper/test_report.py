@@ -34,11 +34,15 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(study_folder, tmp_path_factory):
+    """The report of a study, with a broken run beside it, in a folder that holds figures of other runs."""
     folder, working_folder = tmp_path_factory.mktemp("figures"), Path.cwd()
+    runs = shutil.copytree(study_folder, tmp_path_factory.mktemp("study") / "runs")
+    broken = shutil.copytree(sorted(study_folder.iterdir())[0], runs / "broken")
+    (broken / "weights.pt").unlink()
     gone = Provenance("notebooks/summary_figures.ipynb", "0123456789abcdef", ("run-1",), "digits")
     provenance.write({"high_rates_gone": gone}, "summary_figures", folder)
     (folder / "high_rates_gone.pdf").write_text("")
-    page = report.build(str(study_folder), str(folder), idea_epochs=6)
+    page = report.build(str(runs), str(folder), idea_epochs=6)
     assert Path.cwd() == working_folder
     return page
 
@@ -106,12 +110,8 @@ def test_figures_of_other_runs_are_neither_shown_nor_lost(built):
     assert "high_rates_gone" not in built.read_text()
 
 
-def test_a_broken_run_is_named_in_the_report(runs_folder, tmp_path):
-    folder = shutil.copytree(runs_folder, tmp_path / "runs")
-    broken = sorted(folder.iterdir())[0]
-    (broken / "weights.pt").unlink()
-    page = report.build(str(folder), str(tmp_path / "figures"), idea_epochs=6)
-    assert f"<code>{broken.name}</code>: unfinished: no weights.pt" in page.read_text()
+def test_a_broken_run_is_named_in_the_report(built):
+    assert "<code>broken</code>: unfinished: no weights.pt" in built.read_text()
 
 
 def test_with_unfinished_runs_alone_it_says_what_to_run_first(runs_folder, tmp_path, capsys):
