@@ -90,6 +90,18 @@ def test_departures_from_the_published_settings_are_named(found, result):
     assert text.endswith("they are those published for NEWS (100, 4, 0.1).")
 
 
+def test_settings_in_which_little_is_memorized_are_named(found, result):
+    runs = result.study.runs
+    last = runs["record"] == runs["record"].max()
+    shares = (0.25 * last).where(runs["noise_rate"] == 0.2, 0.75)
+    study = dataclasses.replace(result.study, runs=runs.assign(corrupted_accuracy_given=shares))
+    told = report.little_memorized(dataclasses.replace(found, studies=[dataclasses.replace(result, study=study)]))
+    assert told.startswith(
+        "Less than 50 % of the wrong labels are fitted at the end of training in Digits (symmetric 20% 25 %):"
+    )
+    assert report.little_memorized(found, least=0) == ""
+
+
 def test_a_criterion_that_failed_everywhere_has_no_part_in_the_numbers(found, result):
     failed = result.summary["gap_mean"].where(result.summary["criterion"] != "cnd")
     some = changed(found, gap_mean=failed)
