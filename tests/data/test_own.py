@@ -8,6 +8,7 @@ from PIL import Image
 from lib import data
 from lib.checks import ParameterError
 from lib.data.own import decode
+from lib.paper import report
 from lib.parameters import Experiment
 from lib.runs import table as runs
 from lib.study.studies import studies
@@ -171,13 +172,16 @@ def test_a_run_on_data_that_has_changed_is_not_read(tmp_path):
         run(experiment)
 
 
-def test_a_run_on_own_data_is_a_study_of_its_own(tmp_path):
+@pytest.mark.slow
+def test_a_report_is_made_of_a_run_on_own_data(tmp_path):
     folder = tmp_path / "a folder"
     folder.mkdir()
     np.savez(folder / "own.npz", **arrays())
     settings = {"probe_size": 2, "batch_size": 4, "epochs": 2, "window": 1, "patience": 1}
     finished = run(Experiment(dataset=str(folder / "own.npz"), runs_folder=str(tmp_path / "runs"), **settings))
     assert [study.name for study in studies(runs.load(tmp_path / "runs"))] == ["own"]
+    page = report.build(str(tmp_path / "runs"), str(tmp_path / "figures"), idea_epochs=6)
+    assert "own: 1 run, 1 seed for each noise" in page.read_text()
     assert finished.folder.name.startswith("own-")
 
 
