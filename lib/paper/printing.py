@@ -81,7 +81,7 @@ def _latex_cell(cell: Cell) -> str:
 
 def _labels(printed: pd.DataFrame) -> int:
     """How many columns name a row: the second one too where the first groups rows."""
-    return 2 if printed.columns[1] in ("Criterion", "Value") else 1
+    return 2 if printed.columns[1] in ("Criterion", "Kept", "Value") else 1
 
 
 def write(

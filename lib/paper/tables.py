@@ -1,5 +1,7 @@
 """Tables of the paper: what stands in them, and how they are captioned."""
 
+import math
+
 import pandas as pd
 
 from lib.catalogue import AVERAGE, noise_title
@@ -21,7 +23,8 @@ HEADINGS = {
     "kendall": ("Kendall τ", 2),
 }
 """What a table shows of each criterion: its heading and the digits after the point."""
-_KEPT = {"": "", ", average kept": AVERAGE}
+_AVERAGE_KEPT = ", average kept"
+_KEPT = {"": "", _AVERAGE_KEPT: AVERAGE}
 
 
 def criteria(summary: pd.DataFrame) -> pd.DataFrame:
@@ -53,18 +56,17 @@ def _by_criterion(
         (f"{runs} of {runs + failed}" if failed else str(runs)) + (f", {never} never rose" if never else "")
         for runs, failed, never in zip(averaged["runs"], averaged["failed"], averaged["fallback"], strict=True)
     ]
-    return _named_once(printed)
+    return _named_once(pd.DataFrame(printed))
 
 
 def gaps(summary: pd.DataFrame) -> pd.DataFrame:
-    """Gaps of one study at a glance: a row a noise, a column a criterion."""
-    rows = []
+    """Gaps of one study at a glance: a row a criterion, a column a noise, the test of each below."""
+    columns: dict[str, dict[str, Cell]] = {}
     for (noise, rate), setting in summary[summary["criterion"] != ORACLE].groupby(["noise", "noise_rate"], sort=False):
         cells = {LABELS[row["criterion"]]: _cell(row, "gap", 1) for _, row in setting.iterrows()}
-        p = plain(setting["friedman_p"].iloc[0], 3)
-        rows.append({"Noise": noise_title(noise, rate), **cells, "Friedman p": p})
-    table = pd.DataFrame(rows).fillna("")
-    return table[[*(name for name in table.columns if name != "Friedman p"), "Friedman p"]]
+        columns[noise_title(noise, rate)] = cells | {"Friedman p": plain(setting["friedman_p"].iloc[0], 3)}
+    table = pd.DataFrame(columns).fillna("").rename_axis("Criterion")
+    return table.loc[[*(name for name in table.index if name != "Friedman p"), "Friedman p"]].reset_index()
 
 
 def overall(summaries: dict[str, pd.DataFrame], across: Friedman, over_runs: pd.DataFrame) -> pd.DataFrame:
@@ -86,7 +88,7 @@ def overall(summaries: dict[str, pd.DataFrame], across: Friedman, over_runs: pd.
         gaps = summary.groupby("criterion", observed=True)[["gap_mean", "gap_average_mean"]].mean()
         columns[study] = gaps["gap_mean"]
         if gaps["gap_average_mean"].notna().any():
-            columns[f"{study}, average kept"] = gaps["gap_average_mean"]
+            columns[study + _AVERAGE_KEPT] = gaps["gap_average_mean"]
     columns |= dict(over_runs.items())
     columns["settings won"] = everything.groupby("criterion", observed=True)["winner"].sum()
     table = pd.DataFrame(columns)
@@ -99,25 +101,24 @@ def overall(summaries: dict[str, pd.DataFrame], across: Friedman, over_runs: pd.
 
 
 def overall_printed(table: pd.DataFrame, across: Friedman) -> pd.DataFrame:
-    """The table of `overall` as it is printed."""
-    with_ends = {"gap_iqm": ("Interquartile mean (points)", 1), "improvement": HEADINGS["improvement"]}
-    others = {"settings won": ("Settings won", 0)}
-    others |= {f"average rank{kept}": (f"Average rank{kept}", 2) for kept in _KEPT}
-    others |= {f"Holm p{kept}": (f"Holm p{kept}", 3) for kept in _KEPT}
-    printed: dict[str, list[Cell]] = {"Criterion": [LABELS[name] for name in table["criterion"]]}
-    for column in table.columns[1:]:
-        if column in with_ends:
-            heading, digits = with_ends[column]
-            printed[heading] = [Estimate.of(row, column, digits) for _, row in table.iterrows()]
-        elif not column.endswith(("_low", "_high")):
-            heading, digits = others.get(column, (f"{column} (points)", 1))
-            printed[heading] = [plain(value, digits) for value in table[column]]
-    for told, kept in _KEPT.items():
-        printed[f"Average rank{told}"] = [
-            Estimate(plain(rank, 2), best=True) if name + kept in across.winners else plain(rank, 2)
-            for name, rank in zip(table["criterion"], table[f"average rank{told}"], strict=True)
-        ]
-    return pd.DataFrame(printed)
+    """The table of `overall` as it is printed: two rows a criterion, what is left where either is kept."""
+    gaps = table.columns[1 : table.columns.get_loc("gap_iqm")]
+    studies = [study for study in gaps if not study.endswith(_AVERAGE_KEPT)]
+    rows = []
+    for _, row in table.iterrows():
+        for told, kept in _KEPT.items():
+            rank = plain(row[f"average rank{told}"], 2)
+            cells: dict[str, Cell] = {"Criterion": LABELS[row["criterion"]], "Kept": "average" if told else "snapshot"}
+            cells |= {study: plain(row.get(study + told, math.nan), 1) for study in studies}
+            cells["Average rank"] = Estimate(rank, best=True) if row["criterion"] + kept in across.winners else rank
+            cells["Holm p"] = plain(row[f"Holm p{told}"], 3)
+            if not told:
+                cells["Interquartile mean"] = Estimate.of(row, "gap_iqm", 1)
+                heading, digits = HEADINGS["improvement"]
+                cells[heading] = Estimate.of(row, "improvement", digits)
+                cells["Settings won"] = plain(row["settings won"], 0)
+            rows.append(cells)
+    return _named_once(pd.DataFrame(rows).fillna(""))
 
 
 def criteria_caption(summary: pd.DataFrame, study: str, source: str) -> str:
@@ -163,7 +164,7 @@ def ablation(changed: pd.DataFrame) -> pd.DataFrame:
     for column, heading in (("gap", "Gap to oracle (points)"), ("difference", "Difference to the study (points)")):
         printed[heading] = [Estimate.of(row, column, 1) for _, row in changed.iterrows()]
     printed["Runs"] = [str(runs) for runs in changed["runs"]]
-    return _named_once(printed)
+    return _named_once(pd.DataFrame(printed))
 
 
 def ablation_caption(changed: pd.DataFrame, study: str, seeds: int) -> str:
@@ -204,14 +205,13 @@ def overall_caption(summaries: dict[str, pd.DataFrame], across: Friedman) -> str
     datasets = "1 dataset" if across.blocks == 1 else f"{across.blocks} datasets"
     note = f" Note: {across.note}." if across.note else ""
     return (
-        f"All studies, {runs} runs, {_span(seeds)} seeds in a setting: gap to the oracle in points, averaged over "
-        f"the settings of each study, with the snapshot of a stop kept and with the average of the weights there; "
-        f"interquartile mean over all runs, and share of them in which a smaller gap is left "
-        f"than by {LABELS[BASELINE]}, with bootstrap 95 % intervals that resample the seeds of each dataset, all "
-        f"settings of a seed together; settings in which a criterion wins (Friedman significant, best rank); average "
-        f"rank over {datasets}, 1 the best, of all criteria with either kept{told} (settings of one dataset share its "
-        f"samples and seeds, and are one "
-        f"block).{note}"
+        f"All studies, {runs} runs, {_span(seeds)} seeds in a setting: points below the oracle, averaged over the "
+        f"settings of each study, where the snapshot of a stop is kept and where the average of the weights there is; "
+        f"average rank over {datasets}, 1 the best, of all criteria with either kept{told} (settings of one dataset "
+        f"share its samples and seeds, and are one block); interquartile mean of the points over all runs, and share "
+        f"of them in which a smaller gap is left than by {LABELS[BASELINE]}, with bootstrap 95 % intervals that "
+        f"resample the seeds of each dataset, all settings of a seed together; settings in which a criterion wins "
+        f"(Friedman significant, best rank).{note}"
     )
 
 
@@ -233,9 +233,8 @@ def _cell(row: pd.Series, quantity: str, digits: int) -> Cell:
     return Estimate.of(row, quantity, digits, best=quantity == "gap" and row["winner"])
 
 
-def _named_once(printed: dict[str, list[Cell]]) -> pd.DataFrame:
+def _named_once(table: pd.DataFrame) -> pd.DataFrame:
     """A table in which the first cell of each group of rows alone is filled."""
-    table = pd.DataFrame(printed)
     first = table.iloc[:, 0]
     table.iloc[:, 0] = first.where(first != first.shift(), "")
     return table
