@@ -436,6 +436,7 @@ def test_heads_of_timm():
     assert last_hidden_layer(model, torch.randn(2, 3, 32, 32)) == "head.pre_logits.fc"
 
 
+@pytest.mark.slow
 def test_a_transformer_of_hugging_face():
     declare()
     transformers = pytest.importorskip("transformers")

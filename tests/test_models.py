@@ -55,6 +55,7 @@ def test_the_published_counts_are_those_of_the_formula():
     assert preact_count((3, 4, 6, 3)) == 21_279_306
 
 
+@pytest.mark.slow
 def test_resnets_have_the_published_counts_with_the_stem_of_imagenet():
     declare()
     from torchvision import models as torchvision_models

@@ -69,6 +69,7 @@ def test_named_classes_decide_where_numbers_begin_and_the_order_of_text(written,
     assert found[2] == (("0", "1", "2", "3", "4") if named is None else tuple(named))
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(min_size=1).filter(lambda t: "\0" not in t), min_size=2, max_size=30), st.data())
 def test_text_comes_back_by_its_class(train, data):
     if len(set(train)) < 2:

@@ -20,6 +20,8 @@ from lib.stopping import smooth
 from lib.study.restop import FinishedRun, Settings
 from tests.benchmarks.exploring import make
 
+pytestmark = pytest.mark.slow
+
 NEURONS, RECORDS = 9, 40
 
 
@@ -293,7 +295,6 @@ def test_the_image_shows_every_noise_in_its_colour(explorer):
         assert (np.abs(image - 255 * np.array(text.get_color()[:3])) < 1).all(axis=-1).any()
 
 
-@pytest.mark.slow
 def test_the_notebook_runs_without_runs(tmp_path):
     assert (
         execute(NOTEBOOKS / "explorer.ipynb", tmp_path / "out.ipynb", {"runs_folder": str(tmp_path / "none")}) is None

@@ -10,6 +10,8 @@ from lib.study.results import Result, results
 from lib.study.statistics import Friedman
 from tests.cells import defined
 
+pytestmark = pytest.mark.slow
+
 report = defined("report")
 
 

@@ -11,6 +11,8 @@ from lib.study import ablation
 from lib.study.ablation import Divergences
 from lib.study.studies import Study, Variant, studies
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study(study_folder):

@@ -196,6 +196,7 @@ def test_datasets_are_resampled_by_themselves_and_a_seed_as_a_whole():
     assert statistics.seed_interval(rows_of(settings), "gap") == pytest.approx(of_means, abs=0.05)
 
 
+@pytest.mark.slow
 def test_seed_intervals_cover_the_mean_whatever_is_missing():
     rng = np.random.default_rng(1)
     covered = []

@@ -29,6 +29,7 @@ def test_the_same_experiment_twice_gives_identical_bytes(tmp_path, tiny):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.slow
 def test_a_training_that_is_iterated_gives_the_records_of_its_run(tmp_path, tiny):
     settings = tiny | {
         "epochs": 4,
@@ -201,6 +202,7 @@ def test_losses_and_optimizers_learn(tmp_path, settings):
     assert losses.iloc[-1] < losses[0] - 0.1
 
 
+@pytest.mark.slow
 def test_momentum_and_weight_decay_reach_the_optimizer(tmp_path):
     accuracies = {
         name: run(Experiment(runs_folder=str(tmp_path), epochs=5, **settings)).performances["train_loss"].iloc[-1]
@@ -340,6 +342,7 @@ def test_news_trains_on_the_real_corpus(newsgroups_folder, tmp_path):
     assert run(experiment).performances["test_accuracy"].iloc[-1] > 0.5
 
 
+@pytest.mark.slow
 def test_divergence_at_every_hidden_layer(tmp_path):
     settings = {"runs_folder": str(tmp_path), "network": "small_cnn", "epochs": 2, "window": 1, "signal_samples": 300}
     everywhere = run(Experiment(cnd_stored_layers=["all"], **settings))
@@ -401,6 +404,7 @@ def test_the_schedule_reaches_the_network(tmp_path):
     assert stepped["train_loss"][2:].std() < 1e-4 < constant["train_loss"][2:].std()
 
 
+@pytest.mark.slow
 def test_adamw_decays_weights_apart_from_the_gradient(tmp_path):
     settings = {"runs_folder": str(tmp_path), "epochs": 5, "learning_rate": 1e-3, "weight_decay": 0.5}
     together, apart = (run(Experiment(optimizer=name, **settings)).performances for name in ("adam", "adamw"))
@@ -413,6 +417,7 @@ def test_bfloat16_without_the_hardware_says_so(tmp_path, caplog, monkeypatch):
     assert "dtype='bfloat16': cpu has no such arithmetic, it is emulated and slow" in caplog.text
 
 
+@pytest.mark.slow
 def test_channels_last_trains_alike(tmp_path):
     settings = {"runs_folder": str(tmp_path), "network": "small_cnn", "epochs": 2, "window": 1}
     plain, other = (run(Experiment(memory_format=m, **settings)).performances for m in ("contiguous", "channels_last"))
@@ -471,6 +476,7 @@ def test_losses_are_computed_in_single_precision(loss):
     assert seen[0].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_several_recording_points_of_one_run(tmp_path):
     settings = {"network": "small_cnn", "epochs": 1, "window": 1, "criteria": ["cnd"], "cnd_filter": "all"}
     stored = ["4:mean", "0", "4", "4:max"]
