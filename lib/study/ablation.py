@@ -12,8 +12,8 @@ import pandas as pd
 from lib.catalogue import CRITERIA, noise_title
 from lib.criteria import stops
 from lib.parameters import parameter_label
-from lib.stopping import select_record, select_smoothed, smooth
-from lib.study.restop import FinishedRun, finished_runs
+from lib.stopping import select_smoothed, smooth
+from lib.study.restop import finished_runs
 from lib.study.statistics import seed_interval
 from lib.study.studies import SETTING_OF_A_RUN, Study, Variant
 
@@ -105,12 +105,8 @@ def table(study: Study, folder: Path | str) -> pd.DataFrame:
     stored = Divergences(study.runs, folder)
     layered = stored if with_layers is study.runs else Divergences(with_layers, folder)
     rows = []
-    for choice, value, compared in (
-        *_stored_choices(stored),
-        *_layers(layered),
-        *_unfiltered(study),
-        *_variants(study),
-    ):
+    choices = (*_stored_choices(stored), *_layers(layered), *_unfiltered(study), *_variants(study))
+    for choice, value, compared in choices:
         compared["difference"] = compared["gap"] - compared["reference"]
         row = {"choice": choice, "value": value, "runs": compared["difference"].count()}
         row["failed"] = compared["gap"].isna().sum()
@@ -136,21 +132,8 @@ def _stored_choices(stored: Divergences) -> Iterator[tuple[str, str, pd.DataFram
     ):
         for value, of_value in zip(values, gaps, strict=True):
             yield choice, value, stored.compared(of_value, reference)
-    yield (
-        "stopping rule",
-        "as published",
-        stored.compared(np.array([_published(run) for run in stored.runs]), reference),
-    )
-
-
-def _published(run: FinishedRun) -> float:
-    """Points below the oracle where CND is stopped as in the code that was published with it."""
-    own = run.own
-    try:
-        chosen = select_record(run.signal(own), CRITERIA["cnd"].mode, own.window, own.patience, rule="published")
-    except ValueError:
-        return np.nan
-    return run.gap(chosen.record)
+    published = np.array([run.stopped(replace(run.own, rule="published")).gap for run in stored.runs])
+    yield "stopping rule", "as published", stored.compared(published, reference)
 
 
 def _in_records(number: int) -> str:
