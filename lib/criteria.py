@@ -9,7 +9,7 @@ import pandas as pd
 from .catalogue import CRITERIA, END, LABELS, ORACLE
 from .stopping import RULES, EarlyStopping, begins_highest, select_consensus, select_record
 
-__all__ = ["COLUMNS", "CRITERIA", "END", "LABELS", "ORACLE", "SETTING", "gap", "oracle", "row_of_stop", "stops"]
+__all__ = ["COLUMNS", "CRITERIA", "END", "LABELS", "ORACLE", "SETTING", "oracle", "row_of_stop", "stops"]
 
 SETTING = ["dataset", "noise", "noise_rate"]
 """Columns that make up a setting; runs that differ in nothing but the seed are its repetitions."""
@@ -121,11 +121,6 @@ def row_of_stop(
 def oracle(test_accuracy: np.ndarray) -> int | None:
     """The first record of highest test accuracy, counted from 1; None where all are without a value, NaN."""
     return None if np.isnan(test_accuracy).all() else int(np.nanargmax(test_accuracy)) + 1
-
-
-def gap(test_accuracy: np.ndarray, record: int | None) -> float:
-    """Percentage points of test accuracy at a record, counted from 1, below the oracle; NaN without a record."""
-    return 100 * (_at(test_accuracy, oracle(test_accuracy)) - _at(test_accuracy, record))
 
 
 def _at(values: np.ndarray, record: int | None) -> float:

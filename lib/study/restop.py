@@ -16,7 +16,7 @@ import pandas as pd
 from lib.catalogue import CRITERIA
 from lib.checks import ParameterError, check_choice
 from lib.cnd import aggregate
-from lib.criteria import gap, oracle
+from lib.criteria import oracle
 from lib.parameters import ROOT, expanded
 from lib.runs.folder import DIVERGENCE, divergence_by_layer, layers_of
 from lib.stopping import begins_highest, select_record, smooth
@@ -130,7 +130,9 @@ class FinishedRun:
 
     def gap(self, record: int | None) -> float:
         """Percentage points of test accuracy at a record, counted from 1, below the oracle; NaN without a record."""
-        return gap(self.test_accuracy, record)
+        if not (record and self.oracle):
+            return math.nan
+        return 100 * (self.test_accuracy[self.oracle - 1] - self.test_accuracy[record - 1])
 
     def stopped(self, settings: Settings) -> Outcome:
         """Where the settings stop the run."""
