@@ -58,9 +58,7 @@ def intervals(samples: Sequence[Iterable[float]], statistic: Statistic = np.mean
     return found
 
 
-def seed_interval(
-    rows: pd.DataFrame, quantity: str, statistic: Statistic = np.nanmean, seed: int = 0
-) -> tuple[float, float]:
+def seed_interval(rows: pd.DataFrame, quantity: str, statistic: Statistic = np.nanmean) -> tuple[float, float]:
     """Percentile bootstrap interval, 95 %, of a statistic of all rows, which resamples the seeds of each dataset.
 
     Datasets are strata; with a seed of a dataset all its rows are drawn, as they are not independent.
@@ -69,7 +67,6 @@ def seed_interval(
         rows: a row a run, with columns dataset, seed and the quantity; NaN are left out.
         quantity: a column.
         statistic: of values along an `axis`, which leaves NaN out.
-        seed: of the resampling.
 
     Returns:
         Lower and upper end; NaN where a dataset has fewer than two seeds.
@@ -87,7 +84,7 @@ def seed_interval(
         values = [stratum[seeds].reshape(*seeds.shape[:-1], -1) for stratum, seeds in zip(strata, drawn, strict=True)]
         return statistic(np.concatenate(values, axis=-1), axis=axis)
 
-    seeds, rng = [np.arange(len(stratum)) for stratum in strata], np.random.default_rng(seed)
+    seeds, rng = [np.arange(len(stratum)) for stratum in strata], np.random.default_rng(0)
     return tuple(scipy.stats.bootstrap(seeds, of_drawn, vectorized=True, rng=rng, **_BOOTSTRAP).confidence_interval)
 
 
@@ -140,24 +137,20 @@ def improvement(stops: pd.DataFrame, baseline: str = BASELINE) -> pd.Series:
     return ((1 + np.sign(of_baseline - stops["gap"])) / 2).where(stops["criterion"] != baseline)
 
 
-def in_settings(stops: pd.DataFrame, baseline: str = BASELINE) -> dict[tuple[str, str, float], Friedman]:
-    """Friedman's test of the criteria's gaps in each setting, seeds as blocks.
+def in_settings(stops: pd.DataFrame) -> dict[tuple[str, str, float], Friedman]:
+    """Friedman's test of the criteria's gaps in each setting, seeds as blocks, by the values of `SETTING`.
 
     Args:
         stops: table of `lib.criteria.stops`; its references, oracle and end, are no methods and take no part.
-        baseline: criterion that the others are compared with.
-
-    Returns:
-        The test of each setting, by the values of `lib.criteria.SETTING`.
     """
     found = {}
     for setting, rows in stops[stops["criterion"].isin(CRITERIA)].groupby(SETTING, sort=True, observed=True):
         gaps = rows.pivot_table("gap", "seed", "criterion", aggfunc="first", dropna=False, observed=True)
-        found[setting] = friedman(gaps, baseline)
+        found[setting] = friedman(gaps)
     return found
 
 
-def across_datasets(stops: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> Friedman:
+def across_datasets(stops: Mapping[str, pd.DataFrame]) -> Friedman:
     """Friedman's test across datasets, each a block: its values are the ranks of mean gaps, averaged over its settings.
 
     What is kept makes a method of its own: beside each criterion, whose gap is that of the snapshot, stands the one
@@ -166,32 +159,30 @@ def across_datasets(stops: Mapping[str, pd.DataFrame], baseline: str = BASELINE)
     Args:
         stops: as for `in_settings`, of each study by its name; criteria that do not occur in every setting are left
             out, and the note names them.
-        baseline: criterion that the others are compared with.
     """
     snapshots = _joined(stops).loc[lambda table: table["criterion"].isin(CRITERIA)]
     averages = snapshots.assign(criterion=snapshots["criterion"] + AVERAGE, gap=snapshots["gap_average"])
     methods = pd.concat([snapshots, averages.dropna(subset="gap")])
     gaps = methods.groupby(["study", *SETTING, "criterion"], observed=True)["gap"].mean().unstack("criterion")
     shared = gaps.dropna(axis="columns")
-    found = friedman(shared.rank(axis="columns").groupby("dataset", observed=True).mean(), baseline)
+    found = friedman(shared.rank(axis="columns").groupby("dataset", observed=True).mean())
     left_out = ", ".join(LABELS[name] for name in gaps.columns if name not in shared)
     told = [found.note, f"left out, as not in every setting: {left_out}" if left_out else ""]
     return replace(found, note="; ".join(note for note in told if note))
 
 
-def over_runs(stops: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> pd.DataFrame:
+def over_runs(stops: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Every criterion over all runs of all studies, datasets being strata whose seeds are resampled.
 
     Args:
         stops: table of `lib.criteria.stops` of each study by its name.
-        baseline: criterion that the others are compared with.
 
     Returns:
         A row a criterion, which is the index: gap_iqm, interquartile mean of the gaps in points; improvement,
         probability of improvement over the baseline; of each low and high (95 %). Runs that it did not stop are left
         out.
     """
-    joined = _joined(stops).assign(improvement=lambda table: improvement(table, baseline))
+    joined = _joined(stops).assign(improvement=improvement)
     rows: dict[str, dict[str, float]] = {}
     for criterion, of_runs in joined.groupby("criterion", sort=False, observed=True):
         rows[criterion] = {}
@@ -247,13 +238,12 @@ def over_seeds(stops: pd.DataFrame, keys: list[str], quantities: Sequence[str]) 
     )
 
 
-def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
+def summary(stops: pd.DataFrame, correlated: pd.DataFrame) -> pd.DataFrame:
     """Every setting and criterion over seeds, with intervals and tests.
 
     Args:
         stops: table of `lib.criteria.stops`.
         correlated: table of `correlations` for the same runs.
-        baseline: criterion that the others are compared with.
 
     Returns:
         The table of `over_seeds` by setting and criterion, of `QUANTITIES` (accuracy in %, gap in percentage points,
@@ -261,10 +251,10 @@ def summary(stops: pd.DataFrame, correlated: pd.DataFrame, baseline: str = BASEL
         stop is a fallback), winner_published (highest mean accuracy there, as CND's paper has it), holm_p against the
         baseline, and of the setting's test friedman_p, blocks and note.
     """
-    values = stops.assign(test_accuracy=100 * stops["test_accuracy"], improvement=improvement(stops, baseline))
+    values = stops.assign(test_accuracy=100 * stops["test_accuracy"], improvement=improvement(stops))
     values = values.merge(correlated, on=["run", "criterion"], how="left")
     table = over_seeds(values, [*SETTING, "criterion"], QUANTITIES)
-    found, untested = in_settings(stops, baseline), Friedman(math.nan, math.nan, 0)
+    found, untested = in_settings(stops), Friedman(math.nan, math.nan, 0)
     tests = [found.get(setting, untested) for setting in table[SETTING].itertuples(index=False, name=None)]
     told = [
         {
