@@ -48,12 +48,10 @@ class Results:
     """All that a runs folder gives.
 
     Attributes:
-        folder: of the runs.
         runs: table of `lib.runs.load`.
         studies: in the order of their names.
     """
 
-    folder: Path | str
     runs: pd.DataFrame
     studies: list[Result]
 
@@ -91,4 +89,4 @@ def results(folder: Path | str) -> Results:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what was skipped is told by `Results.skipped`
         table = runs.load(folder)
-    return Results(folder, table, [Result(study) for study in studies(table)])
+    return Results(table, [Result(study) for study in studies(table)])
