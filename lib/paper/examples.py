@@ -29,24 +29,24 @@ class Trained(NamedTuple):
     accuracies: list[float]
 
 
-def trained(noise_rate: float, epochs: int, seed: int = 0, network: str = "mlp", after_epoch=None) -> Trained:
+def trained(noise_rate: float, epochs: int, seed: int = 0, after_epoch=None) -> Trained:
     """Train a network on digits with symmetric label noise, in a plain loop.
 
     Args:
         noise_rate: share of wrong labels, in [0, 1).
         epochs: passes over the 1,257 training images.
         seed: of noise, weights and batch order.
-        network: mlp or small_cnn.
         after_epoch: called with (model, x, labels) after each epoch.
 
     Raises ParameterError.
     """
-    dataset = data.load(Experiment(dataset="digits", network=network))
+    experiment = Experiment(dataset="digits", network="mlp")
+    dataset = data.load(experiment)
     x, x_test = dataset.x_train[:], dataset.x_test[:]
     noisy = noise.symmetric(dataset.y_train, noise_rate, dataset.num_classes, seed)
     labels, corrupted = torch.as_tensor(noisy.labels), torch.as_tensor(noisy.corrupted)
     torch.manual_seed(seed)
-    model = NETWORKS[network](x.shape[1:], dataset.num_classes)
+    model = NETWORKS[experiment.network](x.shape[1:], dataset.num_classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     accuracies = []
     for _ in range(epochs):
