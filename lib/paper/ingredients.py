@@ -106,27 +106,24 @@ def network(model: nn.Module, layers: dict[str, int]) -> pd.DataFrame:
     """
     rows = {
         name: {
-            "module": type(part).__name__,
-            "parameters": sum(weights.numel() for weights in _weights(part)),
+            "module": module,
+            "parameters": parameters,
             "cnd_neurons": sum(n for layer, n in layers.items() if layer == name or layer.startswith(f"{name}.")),
         }
-        for name, part in _parts(model)
+        for name, module, parameters in _parts(model)
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["module", "parameters", "cnd_neurons"])
 
 
-def _parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
+def _parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, str, int]]:
+    """Name, module and number of parameters of each part."""
     for name, weights in module.named_parameters(prefix.rstrip("."), recurse=False):
-        yield name, weights
+        yield name, type(weights).__name__, weights.numel()
     for name, part in module.named_children():
         if isinstance(part, nn.Sequential | nn.ModuleList):
             yield from _parts(part, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", part
-
-
-def _weights(part: nn.Module | nn.Parameter) -> Iterator[nn.Parameter]:
-    return part.parameters() if isinstance(part, nn.Module) else iter((part,))
+            yield f"{prefix}{name}", type(part).__name__, sum(weights.numel() for weights in part.parameters())
 
 
 def short(name: str, letters: int = 17) -> str:
