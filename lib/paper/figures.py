@@ -72,13 +72,9 @@ def save(figure: Figure, folder: Path, name: str, provenance: Provenance) -> lis
 
 def settings(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Each noise and rate of a study by its name, with its rows: clean labels, synthetic kinds, human labels."""
-    groups = runs.groupby(["noise", "noise_rate"], sort=True, observed=True)
-
-    def order(group: tuple[tuple[str, float], pd.DataFrame]) -> tuple[int, str, float]:
-        (noise, rate), _ = group
-        return noise_place(noise), noise, rate
-
-    return [(noise_title(*key), panel) for key, panel in sorted(groups, key=order)]
+    found = dict(iter(runs.groupby(["noise", "noise_rate"], observed=True)))
+    ordered = sorted(found, key=lambda setting: (noise_place(setting[0]), *setting))
+    return [(noise_title(*setting), found[setting]) for setting in ordered]
 
 
 def pages(runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
