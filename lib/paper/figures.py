@@ -196,11 +196,11 @@ def _signal_and_stop(top, axis, panel: pd.DataFrame, name: str, stop: pd.Series,
     top.plot(stop["epoch"], accuracy[record], label=f"{LABELS[name]} stops", **marker)
 
 
-def panels(count: int, height: float = 1.5) -> tuple[Figure, list[Axes]]:
-    """A figure of panels with common axes, at most `PANELS` in a row, each of a height in inches."""
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure of panels with common axes, at most `PANELS` in a row."""
     rows = -(-count // PANELS)
     columns = -(-count // rows)
-    size = (WIDTH * min(1, 0.12 + 0.29 * columns), 0.6 + height * rows)
+    size = (WIDTH * min(1, 0.12 + 0.29 * columns), 0.6 + 1.5 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, sharex=True, squeeze=False)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
