@@ -343,9 +343,7 @@ def select_record(
     unexpected = np.flatnonzero(~finite & (~np.isnan(series) | np.logical_or.accumulate(finite)))
     if len(unexpected) and unexpected[0] < done.seen:
         _warn(unexpected[0] + 1, series[unexpected[0]])
-    if published and done.risen:
-        return Selection(min(done.record + 1 - int(finite.argmax()), len(series)), done.seen)
-    return Selection(done.record, done.seen)
+    return Selection(_kept(done, rule, int(finite.argmax()), len(series)), done.seen)
 
 
 def begins_highest(values: Iterable[float], window: int, records: int) -> bool:
@@ -363,9 +361,19 @@ def begins_highest(values: Iterable[float], window: int, records: int) -> bool:
     return not (known[1:] > np.minimum.accumulate(known)[:-1]).any()
 
 
-def select_smoothed(smoothed: np.ndarray, mode: str, patience: int) -> int:
-    """The record to keep, counted from 1, of a series that `smooth` gave; 0 where it has no value. Checks nothing."""
-    return _follow(smoothed, _Progress(), mode, patience, 0.0).record
+def select_smoothed(smoothed: np.ndarray, mode: str, patience: int, rule: str = "extremum", late: int = 0) -> int:
+    """The record that `select_record` keeps of a series that `smooth` gave; 0 where it has no value. Checks nothing.
+
+    Args:
+        smoothed, mode, patience, rule: as there.
+        late: records before the first value of the series.
+    """
+    done = _follow(smoothed, _Progress(), mode, patience + (rule == "published"), 0.0)
+    return _kept(done, rule, late, len(smoothed))
+
+
+def _kept(done: _Progress, rule: str, late: int, records: int) -> int:
+    return min(done.record + 1 - late, records) if rule == "published" and done.risen else done.record
 
 
 def _warn(record: int, value: float) -> None:

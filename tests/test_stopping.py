@@ -114,7 +114,10 @@ def test_series_online_and_reference_agree(values, rule):
     assert (stopping.record, stopping.seen) == expected
     assert kept == stopping.record
     if rule[3] == 0:
-        assert select_smoothed(smooth(values, rule[1]), rule[0], rule[2]) == kept
+        smoothed, late = smooth(values, rule[1]), int(np.isfinite(values).argmax())
+        assert select_smoothed(smoothed, rule[0], rule[2]) == kept
+        as_published = select_record(values, *rule, rule="published")
+        assert select_smoothed(smoothed, rule[0], rule[2], "published", late) == as_published.record
 
 
 def decisions(stopping, values):

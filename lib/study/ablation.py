@@ -67,10 +67,12 @@ class Divergences:
             if aggregation is not None:
                 changed["quantile"] = None if aggregation == MEAN else aggregation
             signal = run.signal(replace(run.own, **changed))
+            late = int(np.isfinite(signal).argmax())
             for j, window in enumerate(windows):
                 smoothed = smooth(signal, window or run.own.window)
                 for k, patience in enumerate(patiences):
-                    record = select_smoothed(smoothed, CRITERIA["cnd"].mode, patience or run.own.patience)
+                    wait = patience or run.own.patience
+                    record = select_smoothed(smoothed, CRITERIA["cnd"].mode, wait, run.own.rule, late)
                     found[i, j, k, r] = run.gap(record)
         return found
 

@@ -37,6 +37,14 @@ def test_gaps_as_in_the_study_are_those_of_its_stops(study, stored):
     assert stored.gaps()[0, 0, 0] == pytest.approx(chosen["gap"].to_numpy())
 
 
+def test_runs_that_stop_as_published_are_compared_with_their_own_stops(study, stored, study_folder):
+    published = study.runs.assign(stopping_rule="published")
+    chosen = stops(published).query("criterion == 'cnd'").sort_values("run")
+    gaps = Divergences(published, study_folder).gaps()[0, 0, 0]
+    assert gaps == pytest.approx(chosen["gap"].to_numpy())
+    assert gaps != pytest.approx(stored.gaps()[0, 0, 0])
+
+
 def test_a_choice_is_changed_alone(study, stored, study_folder):
     name = stored.runs[0].folder.name
     bits = np.load(study_folder / name / "divergence.npy")
