@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from ..checks import ParameterError
-from .extras import extra
-from .stopper import Stopper
+from .trainers import DeferredStopper, extra
 
 with extra("huggingface"):
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -16,7 +15,7 @@ with extra("huggingface"):
 _FILE = "memorization.pt"  # in the folder of a checkpoint
 
 
-class MemorizationStopping(TrainerCallback):
+class MemorizationStopping(DeferredStopper, TrainerCallback):
     """Stops a `Trainer` when a signal of its training samples says so, and then gives the model the weights to keep.
 
     The signals are in `state.log_history`; a resumed training goes on with what lies in its checkpoint's folder. The
@@ -33,30 +32,21 @@ class MemorizationStopping(TrainerCallback):
     Raises ParameterError, by the beginning of `train` at the latest.
     """
 
-    def __init__(self, num_classes: int, **options: Any):
-        self._options = {"num_classes": num_classes, **options}
-        self.stopper: Stopper | None = None
-
-    @property
-    def _there(self) -> Stopper:
-        assert self.stopper
-        return self.stopper
-
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Begin, or go on where a checkpoint was written."""
         if self._options.get("data") is None and args.remove_unused_columns:
             raise ParameterError("remove_unused_columns=True: must be False, so that batches have the index of samples")
-        self.stopper = Stopper(kwargs["model"], **self._options)
+        self.stopper = None
         if state.global_step:
             given = args.resume_from_checkpoint
             folder = given if isinstance(given, str) else f"{args.output_dir}/checkpoint-{state.global_step}"
             if not (Path(folder) / _FILE).exists():
                 raise ParameterError(f"resume_from_checkpoint={folder!r}: must hold {_FILE}")
-            self.stopper.load_state_dict(torch.load(Path(folder) / _FILE, weights_only=True))
-        self.stopper.__enter__()
-        control.should_training_stop = self.stopper.stop
+            self.load_state_dict(torch.load(Path(folder) / _FILE, weights_only=True))
+        stopper = self._begin(kwargs["model"]).__enter__()
+        control.should_training_stop = stopper.stop
         return control
 
     def on_substep_end(
@@ -91,5 +81,4 @@ class MemorizationStopping(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Give the model what is kept."""
-        self._there.__exit__()
-        self._there.restore()
+        self._end()

@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 
 from ..batches import Batch, taken_apart
-from .extras import extra
 from .stopper import Stopper
+from .trainers import extra
 
 with extra("ignite"):
     from ignite.engine import Engine, Events

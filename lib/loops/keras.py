@@ -1,14 +1,13 @@
 """The stop in Keras 3 on its torch backend."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..checks import ParameterError
-from .extras import extra
-from .stopper import Stopper
+from .trainers import DeferredStopper, extra
 
 with extra("keras"):
     import keras
@@ -51,7 +50,7 @@ class _Network(nn.Module):
             values.copy_(state_dict[str(place)])
 
 
-class MemorizationStopping(keras.callbacks.Callback):
+class MemorizationStopping(DeferredStopper, keras.callbacks.Callback):
     """Ends `fit` when a signal of the training samples says so; conventions of Keras's `EarlyStopping`.
 
     Callbacks of Keras see no batches: the training samples are looked at in inference mode at the end of every epoch.
@@ -71,28 +70,18 @@ class MemorizationStopping(keras.callbacks.Callback):
     """
 
     def __init__(self, data: Any, num_classes: int, restore_best_weights: bool = True, **options: Any):
-        super().__init__()
         if keras.backend.backend() != "torch":
             raise ParameterError(f"KERAS_BACKEND={keras.backend.backend()!r}: must be 'torch'")
         if data is None:
             raise ParameterError("data=None: must be the training samples with their labels")
-        keep = options.pop("keep", "average") if restore_best_weights else "none"
-        self._options = {"data": data, "num_classes": num_classes, "keep": keep, **options}
-        self.stopper: Stopper | None = None
-        self._state: Mapping[str, Any] | None = None
-
-    @property
-    def _there(self) -> Stopper:
-        assert self.stopper
-        return self.stopper
+        keep = options.pop("keep", "average")
+        super().__init__(num_classes, data=data, keep=keep if restore_best_weights else "none", **options)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin, or go on."""
-        self.stopper = Stopper(_Network(self.model), **self._options)
-        if self._state is not None:
-            self.stopper.load_state_dict(self._state)
-            self._state = None
-            self.model.stop_training = self.stopper.stop
+        self.stopper = None
+        stopper = self._begin(_Network(self.model))
+        self.model.stop_training = self.model.stop_training or stopper.stop
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Average the weights."""
@@ -107,12 +96,4 @@ class MemorizationStopping(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Give the model what is kept."""
-        self._there.restore()
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that was taken in, for a checkpoint of torch."""
-        return self._there.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave, from the next `fit` on."""
-        self._state = state
+        self._end()

@@ -1,21 +1,19 @@
 """The stop in Lightning."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from ..batches import Batch, taken_apart
 from ..checks import ParameterError
-from .extras import extra
-from .stopper import Stopper
+from .trainers import DeferredStopper, extra
 
 with extra("lightning"):
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.callbacks import Callback
 
 
-class MemorizationStopping(Callback):
+class MemorizationStopping(DeferredStopper, Callback):
     """Stops a `Trainer` when a signal of its training samples says so; conventions of Lightning's `EarlyStopping`.
 
     The signals are logged under their names, and after `fit` the module has the weights of the epoch to keep. Batches
@@ -34,10 +32,8 @@ class MemorizationStopping(Callback):
     """
 
     def __init__(self, num_classes: int, network: str = "", **options: Any):
-        self._network, self._options = network, {"num_classes": num_classes, **options}
-        self.stopper: Stopper | None = None
-        self._state: Mapping[str, Any] | None = None
-        self._steps = 0
+        super().__init__(num_classes, **options)
+        self._network, self._steps = network, 0
 
     def _watched(self, trainer: Trainer, pl_module: LightningModule) -> nn.Module:
         children = dict(pl_module.named_children())
@@ -52,51 +48,34 @@ class MemorizationStopping(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin, or go on where a checkpoint was written."""
-        if self.stopper is None or self._state is not None:
-            self.stopper = Stopper(self._watched(trainer, pl_module), **self._options)
-        if self._state is not None:
-            self.stopper.load_state_dict(self._state)
-            self._state = None
-        trainer.should_stop = trainer.should_stop or self.stopper.stop
+        stopper = self._begin(self._watched(trainer, pl_module))
+        trainer.should_stop = trainer.should_stop or stopper.stop
         self._steps = trainer.global_step
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch."""
-        assert self.stopper
-        self.stopper.__enter__()
+        self._there.__enter__()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Take a step in."""
-        assert self.stopper
         stepped, self._steps = trainer.global_step > self._steps, trainer.global_step
         given = taken_apart(batch) if self._options.get("data") is None else Batch(None)
-        self.stopper.step(given.places, given.labels, stepped=stepped)
+        self._there.step(given.places, given.labels, stepped=stepped)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide."""
-        assert self.stopper
-        self.stopper.__exit__()
-        signals = self.stopper.end_epoch(trainer.callback_metrics)
+        self._there.__exit__()
+        signals = self._there.end_epoch(trainer.callback_metrics)
         pl_module.log_dict(signals, sync_dist=trainer.world_size > 1)
-        trainer.should_stop = trainer.should_stop or self.stopper.stop
+        trainer.should_stop = trainer.should_stop or self._there.stop
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the network what is kept."""
-        assert self.stopper
-        self.stopper.__exit__()
-        self.stopper.restore()
+        self._end()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook behind."""
         if self.stopper:
             self.stopper.__exit__()
-
-    def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return self.stopper.state_dict() if self.stopper else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave, from the next `fit` on."""
-        self._state = state_dict or None

@@ -1,17 +1,15 @@
 """The stop in skorch."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from ..batches import taken_apart
-from .extras import extra
-from .stopper import Stopper
+from .trainers import DeferredStopper, extra
 
 with extra("skorch"):
     from skorch.callbacks import Callback
 
 
-class MemorizationStopping(Callback):
+class MemorizationStopping(DeferredStopper, Callback):
     """Ends `fit` when a signal of the training samples says so, and then gives the module the weights to keep.
 
     The signals are columns of the history. The index of samples is one of the inputs, as in
@@ -28,11 +26,6 @@ class MemorizationStopping(Callback):
     Raises ParameterError, by the beginning of `fit` at the latest.
     """
 
-    def __init__(self, num_classes: int, **options: Any):
-        self.num_classes, self.options = num_classes, options
-        self.stopper: Stopper | None = None
-        self._state: Mapping[str, Any] | None = None
-
     def initialize(self) -> "MemorizationStopping":
         """Forget what was seen, as `fit` begins anew."""
         self.stopper = None
@@ -40,20 +33,15 @@ class MemorizationStopping(Callback):
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """For scikit-learn."""
-        return {"num_classes": self.num_classes, **self.options}
+        return dict(self._options)
 
-    @property
-    def _there(self) -> Stopper:
-        assert self.stopper
-        return self.stopper
+    def set_params(self, **params: Any) -> None:
+        """For scikit-learn."""
+        self._options |= params
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Begin, or go on."""
-        if self.stopper is None:
-            self.stopper = Stopper(net.module_, self.num_classes, **self.options)
-        if self._state is not None:
-            self.stopper.load_state_dict(self._state)
-            self._state = None
+        self._begin(net.module_)
 
     def on_epoch_begin(self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any) -> None:
         """Watch."""
@@ -76,13 +64,4 @@ class MemorizationStopping(Callback):
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Give the module what is kept."""
-        self._there.__exit__()
-        self._there.restore()
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that was taken in, for a checkpoint of torch."""
-        return self._there.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave, from the next `partial_fit` on."""
-        self._state = state
+        self._end()

@@ -65,3 +65,12 @@ def test_data_can_be_looked_at_instead(samples):
     net = new(stopping).fit(x, labels)
     assert stopping.stopper.stop
     assert np.isfinite(net.history[-1, "average_disagreement"])
+
+
+def test_its_options_are_parameters_of_the_net(samples):
+    x, labels, index = (values.numpy() for values in samples.tensors)
+    stopping = MemorizationStopping(**RULE)
+    net = new(stopping).set_params(callbacks__stopping__patience=1)
+    assert net.get_params()["callbacks__stopping__patience"] == 1
+    net.fit({"x": x, "index": index}, labels)
+    assert stopping.stopper.epoch - stopping.stopper.record == 1
