@@ -82,14 +82,17 @@ class Watcher:
         self._classes, self._pooling, self._quantile, self._average = num_classes, pooling, quantile, average
         self._only_predicted = num_classes <= 10 if only_predicted is None else only_predicted
         self._samples, self._every = samples, every
-        self._row_of = torch.empty(0, dtype=torch.long)
-        self._kept, self._open = 0, True
-        self._latest = Latest(samples, self._rows, device_of(model))
-        self._changes, self.forgetting = PredictionChanges(), ForgettingEvents()
         self._hooks, self._outputs = ExitStack(), dict[str, list[torch.Tensor]]()
         self._pass: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._logits: torch.Tensor | None = None
         self._batch, self._entered, self._aside = Batch(None), False, False
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as at the beginning, but the layer."""
+        self._latest = Latest(self._samples, self._rows, device_of(self.model))
+        self._row_of, self._kept, self._open = torch.empty(0, dtype=torch.long), 0, True
+        self._changes, self.forgetting = PredictionChanges(), ForgettingEvents()
         self._restart()
 
     def _restart(self) -> None:
@@ -284,13 +287,6 @@ class Watcher:
         self._latest.rearrange(self._row_of[mine], row_of[mine])
         self._row_of, self._kept = row_of, len(chosen)
 
-    def reset(self) -> None:
-        """Forget everything, as at the beginning, but the layer."""
-        self._latest = Latest(self._samples, self._rows, device_of(self.model))
-        self._row_of, self._kept, self._open = torch.empty(0, dtype=torch.long), 0, True
-        self._changes, self.forgetting = PredictionChanges(), ForgettingEvents()
-        self._restart()
-
     def state_dict(self) -> dict[str, Any]:
         """All that was taken in, for a checkpoint of torch."""
         return {
@@ -316,6 +312,5 @@ class Watcher:
         self._disagreed = state["disagreed"].to(device)
 
 
-def watch(model: nn.Module, num_classes: int, **options: Any) -> Watcher:
-    """A `Watcher`, by its arguments: `with watch(model, num_classes=10) as signals:` around the epochs."""
-    return Watcher(model, num_classes, **options)
+watch = Watcher
+"""As it reads in a loop: `with watch(model, num_classes=10) as signals:` around each epoch."""
