@@ -34,7 +34,7 @@ class MemorizationStopping(DeferredStopper, TrainerCallback):
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
+    ) -> None:
         """Begin, or go on where a checkpoint was written."""
         if self._options.get("data") is None and args.remove_unused_columns:
             raise ParameterError("remove_unused_columns=True: must be False, so that batches have the index of samples")
@@ -45,23 +45,17 @@ class MemorizationStopping(DeferredStopper, TrainerCallback):
             if not (Path(folder) / _FILE).exists():
                 raise ParameterError(f"resume_from_checkpoint={folder!r}: must hold {_FILE}")
             self.load_state_dict(torch.load(Path(folder) / _FILE, weights_only=True))
-        stopper = self._begin(kwargs["model"]).__enter__()
-        control.should_training_stop = stopper.stop
-        return control
+        control.should_training_stop = self._begin(kwargs["model"]).__enter__().stop
 
-    def on_substep_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_substep_end(self, *_told: Any, **_more: Any) -> None:
         """Take a batch in that makes no step yet."""
         self._there.step(stepped=False)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, *_told: Any, **_more: Any) -> None:
         """Take a step in."""
         self._there.step()
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Decide."""
         logged: dict[str, Any] = {}
         for entry in state.log_history:
@@ -70,15 +64,12 @@ class MemorizationStopping(DeferredStopper, TrainerCallback):
         finite = {name: value for name, value in signals.items() if math.isfinite(value)}
         state.log_history.append({"epoch": state.epoch, "step": state.global_step, **finite})
         control.should_training_stop = control.should_training_stop or self._there.stop
-        return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write beside the checkpoint what a resumed training needs."""
         if state.is_world_process_zero:
             torch.save(self._there.state_dict(), f"{args.output_dir}/checkpoint-{state.global_step}/{_FILE}")
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, *_told: Any, **_more: Any) -> None:
         """Give the model what is kept."""
         self._end()
