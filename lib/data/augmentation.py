@@ -29,15 +29,7 @@ def padding(size: int) -> int:
 
 
 def draw(kind: str, n: int, size: int, rng: np.random.Generator, device: torch.device | str = "cpu") -> Moves:
-    """Draw the moves of n square images.
-
-    Args:
-        kind: crop, flip or crop_flip.
-        n: number of images.
-        size: pixels of a side.
-        rng: random stream.
-        device: where the moves are needed.
-    """
+    """Draw the moves of n square images, whose sides have `size` pixels; the kind is crop, flip or crop_flip."""
     widest = 2 * padding(size)
     shifts = rng.integers(0, widest + 1, (2, n)) if "crop" in kind else np.full((2, n), padding(size))
     flipped = rng.random(n) < 0.5 if "flip" in kind else np.zeros(n, dtype=bool)
@@ -45,15 +37,7 @@ def draw(kind: str, n: int, size: int, rng: np.random.Generator, device: torch.d
 
 
 def apply(images: torch.Tensor, moves: Moves) -> torch.Tensor:
-    """Crop and flip a batch.
-
-    Args:
-        images: shape (n, size, size, channels), any type; 0 is black.
-        moves: of each image.
-
-    Returns:
-        New images of the same shape and type.
-    """
+    """New images of the same type, cropped and flipped, of a batch of shape (n, size, size, channels); 0 is black."""
     n, size = images.shape[:2]
     border = padding(size)
     around = torch.arange(size, device=images.device)

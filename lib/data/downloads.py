@@ -30,14 +30,7 @@ class Archive:
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """The checked archive in the data folder, downloaded where it is not there.
-
-    Args:
-        archive: what is needed.
-        folder: the data folder.
-
-    Returns:
-        Path of the file.
+    """Path of the checked archive in the data folder, downloaded where it is not there.
 
     Raises:
         ParameterError: for a file that is there and whose checksum is wrong.

@@ -36,9 +36,7 @@ class Inputs:
     def normalised(cls, stored: torch.Tensor, mean, std, are_images: bool = False) -> "Inputs":
         """Inputs of which a network sees (stored - mean) / std.
 
-        Args:
-            stored, are_images: as above.
-            mean, std: of each channel of images, of each value of a flattened sample of features.
+        Mean and std are of each channel of images, of each value of a flattened sample of features.
         """
         mean, std = (torch.as_tensor(values, dtype=torch.float64) for values in (mean, std))
         # Single precision could not tell large integers and doubles apart.

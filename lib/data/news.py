@@ -113,8 +113,7 @@ def pool(texts: list[str], vocabulary: dict[str, int], vectors: np.ndarray) -> n
 
     Args:
         texts: n posts.
-        vocabulary: row of each known word in `vectors`.
-        vectors: shape (words, dimensions).
+        vocabulary: row of each known word in `vectors`, whose shape is (words, dimensions).
 
     Returns:
         float32, shape (n, POSITIONS, dimensions).
@@ -131,8 +130,7 @@ def pool(texts: list[str], vocabulary: dict[str, int], vectors: np.ndarray) -> n
 def corpus_vectors(texts: list[str], dimensions: int) -> tuple[dict[str, int], np.ndarray]:
     """Word vectors of a corpus: right singular vectors of its TF-IDF matrix, one row a word, of unit length.
 
-    Returns:
-        (vocabulary, vectors): the row of each word, and float32 of shape (words, dimensions).
+    Returns the row of each word, and the vectors, float32 of shape (words, dimensions).
     """
     tfidf = TfidfVectorizer(analyzer=words, min_df=5, max_features=30_000, sublinear_tf=True, dtype=np.float32)
     matrix = tfidf.fit_transform(texts)
@@ -144,10 +142,6 @@ def glove_vectors(glove: Path, known_words: set[str]) -> tuple[dict[str, int], n
     """The vectors of the known words in a text file as of GloVe, word2vec or fastText, with or without a header line.
 
     A vector is the last DIMENSIONS fields of a line, its token what stands before them, spaces too.
-
-    Args:
-        glove: the file.
-        known_words: those whose vectors are wanted.
 
     Returns:
         Vocabulary and vectors as in `corpus_vectors`, and how many lines of which kind could not be used, in words.

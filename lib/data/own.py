@@ -152,7 +152,6 @@ def decoded(
     """Arrays of images, decoded side by side.
 
     Args:
-        pictures: the images.
         classes: labels in the order of their numbers.
         size: as in `decode`.
         shape: of every image; None: that of the first.
@@ -189,12 +188,8 @@ def _decode_into(pixels: np.ndarray, file: Path, size: int) -> None:
 def decode(file: Path, size: int = 0) -> np.ndarray:
     """An image as uint8, shape (height, width, 3), turned upright where the camera noted how it was held.
 
-    Args:
-        file: its path.
-        size: pixels of a side; the shorter side is scaled to it, the longer one cropped in the middle. 0: as it is.
-
-    Raises:
-        ParameterError: for a file that is no image of 8 bits a channel, or cut.
+    Where `size` is not 0, its shorter side is scaled to so many pixels, the longer one cropped in the middle. Raises
+    ParameterError for a file that is no image of 8 bits a channel, or cut.
     """
     from PIL import Image, ImageOps
 

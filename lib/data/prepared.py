@@ -22,17 +22,10 @@ _ALIGNMENT = 64
 
 
 def prepared(file: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays from a prepared file; where it is not there they are computed, and stored for the next run.
+    """Arrays by name from a prepared `.npz` file; where it is not there they are computed, and stored for the next run.
 
     The file is written whole or not at all, by one process while others wait for it; a folder that may not be
-    written costs time, not the run.
-
-    Args:
-        file: path of the `.npz` file.
-        compute: gives the arrays by name.
-
-    Raises:
-        ParameterError: for a prepared file that is damaged.
+    written costs time, not the run. Raises ParameterError for a prepared file that is damaged.
     """
     if not file.exists():
         with alone_in(file.parent):
@@ -50,12 +43,7 @@ def prepared(file: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[s
 
 
 def write(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write an uncompressed `.npz` file whose arrays begin at multiples of 64 bytes, so that they can be mapped.
-
-    Args:
-        file: path.
-        arrays: by name.
-    """
+    """Write an uncompressed `.npz` file whose arrays begin at multiples of 64 bytes, so that they can be mapped."""
     with file.open("wb") as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy")
@@ -71,14 +59,8 @@ def read(
 ) -> dict[str, np.ndarray]:
     """Arrays of an `.npz` file by name; large ones that are stored uncompressed and aligned are mapped, not read.
 
-    A mapped array may be written to; the file does not change.
-
-    Args:
-        file: path of the file.
-        parameter, fault: what the error names and says.
-
-    Raises:
-        ParameterError: for a file that is damaged, or holds Python objects.
+    A mapped array may be written to; the file does not change. Raises ParameterError, which names the parameter and
+    tells the fault, for a file that is damaged, or holds Python objects.
     """
     name = ""
     try:

@@ -84,12 +84,9 @@ def _compute(name: str, folder: Path) -> dict[str, np.ndarray]:
 
 
 def source(known: Vision, told: str, images: np.ndarray) -> str:
-    """Where images are from, as their prepared file has told it; says where they are not the official ones.
+    """Where training images, uint8 of shape (n, height, width, channels), are from.
 
-    Args:
-        known: of the dataset.
-        told: what the file says.
-        images: its training images, uint8, shape (n, height, width, channels).
+    It is what their prepared file has told, and more where they are not the official ones.
     """
     if len(images) != known.train_images:
         return f"{told}, reduced: {len(images):,} of {known.train_images:,} training images, pixels not checked"
