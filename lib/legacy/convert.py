@@ -80,11 +80,7 @@ def convert(folder: Path | str, runs_folder: Path | str = "runs") -> Outcome:
 
 
 def convert_one(folder: Path | str, runs_folder: Path | str = "runs") -> list[Imported]:
-    """Import one legacy folder; all of its runs or none.
-
-    Args:
-        folder: holds `args.json` and `performances.pkl`.
-        runs_folder: as for `convert`.
+    """Import one legacy folder, all of its runs or none, to a runs folder as for `convert`.
 
     Raises ParameterError, which names file and field, for files that are damaged, do not fit each other, or ask for
     code; UnknownDataset for a dataset that is not known here; FileExistsError where a run folder of that name holds

@@ -21,11 +21,9 @@ from lib.checks import ParameterError
 
 
 def read_attributes(path: Path, kind: str) -> dict[str, Any]:
-    """Attributes of a pickled instance, by name; tensors come as arrays, in double precision.
+    """Attributes of an instance pickled by any protocol, by name; tensors come as arrays, in double precision.
 
-    Args:
-        path: of the pickle, of any protocol.
-        kind: module and class of the instance, as in "performances.Performances"; the class need not exist.
+    The kind is module and class of the instance, as in "performances.Performances"; the class need not exist.
 
     Raises ParameterError for a file that asks for anything but numbers, lists, arrays and tensors, or is damaged, and
     OSError for one that cannot be read.
