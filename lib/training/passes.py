@@ -6,7 +6,6 @@ take them. A sample's value is then up to an epoch old, and seen with dropout, b
 Passes in evaluation mode show the network as it is at the record and cost about a third of training on those samples.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
@@ -38,8 +37,8 @@ class Seen(NamedTuple):
     pre_activations: dict[str, torch.Tensor]
 
 
-class Passes(ABC):
-    """Passes in which signals are read. Here training goes unwatched, and nothing is kept from record to record."""
+class Passes:
+    """Passes over the measured samples and the probe in evaluation mode, made at each record."""
 
     def __init__(
         self, experiment: Experiment, dataset: Dataset, samples: Samples, model: nn.Module, layers: dict[str, int]
@@ -48,29 +47,21 @@ class Passes(ABC):
         self._pooling = experiment.cnd_pooling
 
     def watching(self) -> AbstractContextManager[None]:
-        """Training steps are made inside."""
+        """The context in which training steps are made: here none of them is watched."""
         return nullcontext()
 
-    def take(self, places: torch.Tensor, logits: torch.Tensor) -> None:  # noqa: B027 - few need it
+    def take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
         """Take what a training step on samples at these places of (training samples, probe) has put out."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs of it."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - few need it
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
 
-    @abstractmethod
     def seen(self) -> Seen | None:
         """What is known of the network at a record; None where not every sample was seen yet."""
-
-
-class EvaluationPasses(Passes):
-    """Passes over the measured samples and the probe in evaluation mode, made at each record."""
-
-    def seen(self) -> Seen | None:
-        """The network as it is now."""
         return look(self._model, self._inputs, self._samples, self._layers, self._pooling)
 
 
@@ -118,10 +109,6 @@ class TrainingPasses(Passes):
         n, logits = self._measured, self._latest["logits"]
         pre_activations = {name: self._latest[name][:n] for name in self._layers}
         return Seen(logits[:n], logits[n:] if len(logits) > n else None, pre_activations)
-
-
-PASSES: dict[str, type[Passes]] = {"training": TrainingPasses, "evaluation": EvaluationPasses}
-"""Where signals can be read, by the name that `signal_passes` takes."""
 
 
 def look(model: nn.Module, inputs: Inputs, samples: Samples, layers: Iterable[str], pooling: str) -> Seen:

@@ -18,7 +18,7 @@ from lib.data.dataset import Dataset
 from lib.data.samples import Samples
 from lib.layers import captured, check_layer, evaluating, hidden_layers, last_hidden_layer, split_pooling
 from lib.parameters import Experiment
-from lib.training.passes import PASSES, Passes, autocast, evaluate, look
+from lib.training.passes import Passes, TrainingPasses, autocast, evaluate, look
 from lib.training.signals import NotSeen, View, share
 
 CND_OF_ALL = ("cnd_given_all", "cnd_true_all")
@@ -73,7 +73,8 @@ class Recorder:
         self._kept: dict[str, Any] = {}
         self._kept_before: dict[str, Any] = {}
         self._check_network()
-        self._passes: Passes = PASSES[experiment.signal_passes](experiment, dataset, samples, model, self.layers)
+        passes = TrainingPasses if experiment.signal_passes == "training" else Passes
+        self._passes = passes(experiment, dataset, samples, model, self.layers)
         if "cnd" in experiment.criteria:
             neuron_divergence(torch.zeros(2, 1), torch.arange(2), 2)  # compiled before the first record, not in it
 
