@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,18 +23,6 @@ from lib.training.signals import NotSeen, View, share
 
 CND_OF_ALL = ("cnd_given_all", "cnd_true_all")
 PERFORMANCE = ("train_loss", "train_accuracy", "test_accuracy", "corrupted_accuracy_given", "corrupted_accuracy_true")
-
-
-class Measurement(NamedTuple):
-    """One record.
-
-    Attributes:
-        values: a number for each column.
-        divergence: of each neuron, layer after layer, NaN where there is none yet; None where CND is not asked for.
-    """
-
-    values: dict[str, float]
-    divergence: np.ndarray | None
 
 
 class Recorder:
@@ -157,20 +145,23 @@ class Recorder:
                 self._kept[criterion].load_state_dict(self._kept_before.pop(criterion))
         return self._kept[criterion]
 
-    def record(self) -> Measurement:
-        """Measure the network as it is now. Raises FloatingPointError where its outputs are not finite."""
+    def record(self) -> tuple[dict[str, float], np.ndarray | None]:
+        """Measure the network as it is now: a number for each column, and CND of each neuron, layer after layer.
+
+        CND is in bits, NaN where there is none yet, and None where it is not asked for. Raises FloatingPointError where
+        the outputs of the network are not finite.
+        """
         was_training = self.model.training
         self.model.eval()
         try:
             seen, _ = self._timed("passes", self._passes.seen)
-            about = (self.experiment, self.dataset, self.samples)
             average, _ = self._timed("average", self._seen_by_average)
-            view = View(*about, self.model, self._layer, seen, average)
+            view = View(self.experiment, self.dataset, self.samples, self.model, self._layer, seen, average)
             values = self._performance(view)
             for name in self.experiment.criteria:
                 view.keep = partial(self._keep, name)
                 values[name], _ = self._timed(name, partial(_value, name, view))
-            return Measurement(values, self._divergence(view))
+            return values, self._divergence(view)
         finally:
             self.model.train(was_training)
 
