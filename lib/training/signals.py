@@ -6,6 +6,7 @@ it keeps. The measures themselves are plain functions in modules of their own.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -32,47 +33,40 @@ class NotSeen(Exception):
     """A signal asks for what the training passes have not shown yet; it has no value at this record."""
 
 
+@dataclass(eq=False)
 class View:
     """The network at a record.
 
-    Args:
+    Attributes:
         experiment, dataset, samples: what is trained on.
         model: the network, in evaluation mode.
         layer: whose pre-activations signals read; empty where none is recorded.
-        seen: what the network put out, see `lib.training.passes`; None where no epoch has ended yet.
-        average: the same of the network with averaged weights; None where none is kept.
-
-    Attributes:
+        outputs: of the network, see `lib.training.passes`; None where no epoch has ended yet.
+        of_average: the same of the network with averaged weights; None where none is kept.
         keep: gives what the signal that is being read keeps from record to record; the function that it takes makes it
             at the first.
     """
 
-    keep: Callable[[Callable[[], Any]], Any]
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        dataset: Dataset,
-        samples: Samples,
-        model: nn.Module,
-        layer: str,
-        seen: Seen | None,
-        average: "View | None" = None,
-    ):
-        self.experiment, self.dataset, self.samples, self.model = experiment, dataset, samples, model
-        self.layer, self._seen, self._average = layer, seen, average
+    experiment: Experiment
+    dataset: Dataset
+    samples: Samples
+    model: nn.Module
+    layer: str
+    outputs: Seen | None
+    of_average: "View | None" = None
+    keep: Callable[[Callable[[], Any]], Any] = field(init=False)
 
     @property
     def seen(self) -> Seen:
         """What the network put out. Raises NotSeen."""
-        if self._seen is None:
+        if self.outputs is None:
             raise NotSeen
-        return self._seen
+        return self.outputs
 
     @property
     def average(self) -> "View":
         """The network with averaged weights."""
-        return _there(self._average)
+        return _there(self.of_average)
 
     @property
     def part(self) -> Part:
