@@ -48,14 +48,25 @@ class Task:
 
 def read(file: Path | str, **overrides: Any) -> tuple[Task, ...]:
     """The tasks of a grid file, each checked and once; overrides hold for every run. Raises ParameterError."""
-    return tuple({task.name: task for task in _tasks(_place(file), overrides, ())}.values())
+    found = (task for one in files(file) for task in _tasks(one, overrides))
+    return tuple({task.name: task for task in found}.values())
 
 
-def files(file: Path | str) -> tuple[Path, ...]:
-    """The grid files that a grid includes, themselves without includes; the file itself where it includes none."""
+def files(file: Path | str, within: tuple[Path, ...] = ()) -> tuple[Path, ...]:
+    """The grid files that a grid includes, themselves without includes; the file itself where it includes none.
+
+    `within` holds those that include this one. Raises ParameterError.
+    """
     file = _place(file)
-    included = read_yaml("grid", file, _KEYS).get("include")
-    return tuple(one for name in included for one in files(file.parent / _place(name))) if included else (file,)
+    content = read_yaml("grid", file, _KEYS)
+    if "include" not in content:
+        return (file,)
+    names, within_this = content["include"], (*within, file.resolve())
+    if len(content) > 1 or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ParameterError(f"include={names!r}: must be a list of grid files, and alone in its file")
+    if file.resolve() in within:
+        raise ParameterError(f"include={names!r}: {file} must not include itself")
+    return tuple(one for name in names for one in files(file.parent / _place(name), within_this))
 
 
 def write_tasks(file: Path, tasks: Sequence[Task]) -> Path:
@@ -96,11 +107,8 @@ def read_yaml(parameter: str, file: Path, known: list[str]) -> dict[str, Any]:
     return content or {}
 
 
-def _tasks(file: Path, overrides: dict[str, Any], within: tuple[Path, ...]) -> Iterator[Task]:
+def _tasks(file: Path, overrides: dict[str, Any]) -> Iterator[Task]:
     content = read_yaml("grid", file, _KEYS)
-    if "include" in content:
-        yield from _included(file, content, overrides, within)
-        return
     names = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
     check_choice("notebook", content.get("notebook"), names)
     common = content.get("parameters") or {}
@@ -110,18 +118,6 @@ def _tasks(file: Path, overrides: dict[str, Any], within: tuple[Path, ...]) -> I
     for setting in settings:
         for combination in _combinations(common | setting | overrides):
             yield Task(NOTEBOOKS / f"{content['notebook']}.ipynb", Experiment.from_dict(combination))
-
-
-def _included(
-    file: Path, content: dict[str, Any], overrides: dict[str, Any], within: tuple[Path, ...]
-) -> Iterator[Task]:
-    names = content["include"]
-    if len(content) > 1 or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ParameterError(f"include={names!r}: must be a list of grid files, and alone in its file")
-    if file.resolve() in within:
-        raise ParameterError(f"include={names!r}: {file} must not include itself")
-    for name in names:
-        yield from _tasks(file.parent / _place(name), overrides, (*within, file.resolve()))
 
 
 def _combinations(parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
