@@ -1,6 +1,5 @@
 """Finished runs are added to the logs, from which the paper is rebuilt without training."""
 
-import json
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from lib.checks import DataError
 from lib.files import write_whole
 from lib.parameters import ROOT, dataset_label, expanded
 from lib.runs import logs
-from lib.runs.folder import ARGS, DIVERGENCE, IMPORTED, description, read, records
+from lib.runs.folder import ARGS, DIVERGENCE, IMPORTED, description, records, unfinished
 from lib.runs.logs import Archived
 
 
@@ -61,16 +60,10 @@ def archive(runs_folder: Path | str, logs_folder: Path | str = "logs") -> Outcom
 
 def _refusal(folder: Path) -> str | None:
     """Why a run is not archived; None where it may be."""
-    _, reason = read(folder)
-    if reason:
+    if reason := unfinished(folder):
         return reason
-    try:
-        environment = description(folder)["environment"]
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        return f"broken: {error}"
-    commit = environment.get("commit")
-    if IMPORTED in environment:
-        return None
-    if not commit or commit.endswith("-dirty"):
-        return f"made by a checkout that was changed ({commit or 'no commit'}), so that nobody can repeat it"
+    environment = description(folder).get("environment", {})
+    commit = environment.get("commit") or "no commit"
+    if IMPORTED not in environment and (commit == "no commit" or commit.endswith("-dirty")):
+        return f"made by a checkout that was changed ({commit}), so that nobody can repeat it"
     return None
