@@ -73,12 +73,12 @@ class Run:
     @property
     def performances(self) -> pd.DataFrame:
         """A row a record: record, epoch, and every signal; see `lib.training.recorder.Recorder` for the columns."""
-        return read_performances(self.folder)
+        return records(self.folder).to_pandas().astype({"record": int})
 
     @property
     def divergence(self) -> np.ndarray:
         """CND in bits, shape (records, neurons). Raises FileNotFoundError where it was not recorded."""
-        return divergence_of(self.folder)
+        return np.load(self.folder / DIVERGENCE)
 
     @property
     def source(self) -> str:
@@ -125,21 +125,15 @@ def layers_of(folder: Path) -> dict[str, int]:
     return description(folder).get("layers", {})
 
 
-def divergence_of(folder: Path) -> np.ndarray:
-    """CND in bits, shape (records, neurons). Raises FileNotFoundError where it was not recorded."""
-    archived = _archived(folder)
-    if archived and archived.divergence is not None:
-        return archived.divergence
-    return np.load(Path(folder) / DIVERGENCE)
-
-
 def divergence_by_layer(folder: Path, records: int | None = None) -> dict[str, np.ndarray]:
     """CND in bits of the neurons of each stored layer, shape (records, neurons), in the order of the network.
 
     One layer without a name where the run does not tell its layers. Raises FileNotFoundError where none was recorded,
     ValueError where the file has not as many records, or not the neurons that the run tells.
     """
-    bits = divergence_of(folder)
+    archived = _archived(folder)
+    kept = archived.divergence if archived else None
+    bits = np.load(Path(folder) / DIVERGENCE) if kept is None else kept
     layers = layers_of(folder) or {"": bits.shape[-1]}
     expected = (len(bits) if records is None else records, sum(layers.values()))
     if bits.shape != expected or not expected[1]:
@@ -148,13 +142,11 @@ def divergence_by_layer(folder: Path, records: int | None = None) -> dict[str, n
     return dict(zip(layers, np.split(bits, ends[:-1], axis=1), strict=True))
 
 
-def read_performances(folder: Path) -> pd.DataFrame:
-    """The records of a run folder; a last line that a crash cut short is left out."""
-    return records(folder).to_pandas().astype({"record": int})
-
-
 def records(folder: Path) -> pa.Table:
-    """The whole lines of `performances.csv`, float64 by name. Raises OSError, or DataError for damage."""
+    """The whole lines of `performances.csv`, float64 by name: a last one that a crash cut short is left out.
+
+    Raises OSError, or DataError for damage.
+    """
     content = (Path(folder) / PERFORMANCES).read_bytes()
     whole = content[: content.rfind(b"\n") + 1] or b"record,epoch\n"
     names = whole.partition(b"\n")[0].decode(errors="replace").split(",")

@@ -97,9 +97,9 @@ def test_a_broken_or_unfinished_run_is_named_and_skipped(folder, damage, reason)
 
 def test_a_record_line_cut_short_is_left_out(folder):
     performances = first_run(folder) / PERFORMANCES
-    whole = run_folder.read_performances(performances.parent)
+    whole = run_folder.records(performances.parent).to_pandas()
     performances.write_text(performances.read_text()[:-20])
-    pd.testing.assert_frame_equal(run_folder.read_performances(performances.parent), whole.iloc[:-1])
+    pd.testing.assert_frame_equal(run_folder.records(performances.parent).to_pandas(), whole.iloc[:-1])
 
 
 def test_numbers_are_read_back_to_the_last_bit(folder):
@@ -107,7 +107,7 @@ def test_numbers_are_read_back_to_the_last_bit(folder):
     values = np.random.default_rng(0).normal(size=100)
     lines = "\n".join(f"{i},{value!r}" for i, value in enumerate(values.tolist(), 1))
     performances.write_text(f"record,epoch\n{lines}\n")
-    assert np.array_equal(run_folder.read_performances(performances.parent)["epoch"], values)
+    assert np.array_equal(run_folder.records(performances.parent)["epoch"], values)
 
 
 @pytest.mark.parametrize(
