@@ -32,18 +32,17 @@ def status(task: Task, waiting: Collection[Path] | None = ()) -> Status:
             return Status(task.name, "finished", "")
     except FileExistsError as error:
         return Status(task.name, "failed", str(error))
+    begun, made = (folder / ARGS).exists(), f"record {recorded(folder)} of {experiment.records}"
     if who := holder(folder / LOCK):
-        return Status(task.name, "running", f"{_records(task)}, {who}")
-    if waiting is None:
-        return Status(task.name, UNKNOWN, _records(task) if (folder / ARGS).exists() else "")
-    if folder in waiting:
-        return Status(task.name, "waiting", _records(task) if (folder / ARGS).exists() else "")
+        return Status(task.name, "running", f"{made}, {who}")
+    if waiting is None or folder in waiting:
+        return Status(task.name, UNKNOWN if waiting is None else "waiting", made if begun else "")
     if (folder / FAILURE).exists():
         return Status(task.name, "failed", (folder / FAILURE).read_text().strip())
-    if (folder / ARGS).exists():
+    if begun:
         kept = (folder / CHECKPOINT).exists() or (folder / PREVIOUS).exists()
         then = "goes on from its checkpoint" if kept else "starts anew"
-        return Status(task.name, "failed", f"stopped without a word after {_records(task)}; {then}")
+        return Status(task.name, "failed", f"stopped without a word after {made}; {then}")
     return Status(task.name, "missing", "")
 
 
@@ -59,7 +58,3 @@ def counts(statuses: Iterable[Status]) -> str:
     found = Counter(one.state for one in statuses)
     states = STATES + ((UNKNOWN,) if found[UNKNOWN] else ())
     return ", ".join(f"{found[state]} {state}" for state in states) + f" of {found.total()} runs"
-
-
-def _records(task: Task) -> str:
-    return f"record {recorded(task.experiment.folder)} of {task.experiment.records}"
