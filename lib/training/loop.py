@@ -70,7 +70,8 @@ class Training:
             )
         with reproducible(experiment):
             self.model = models.build(experiment, self.dataset.x_train.shape[1:], self.dataset.num_classes)
-            self.average = self._make_average()
+            reach = experiment.average_epochs * self._batches
+            self.average = WeightAverage(self.model, reach) if reach else None
             averaged = self.average.model if self.average else None
             self._recorder = Recorder(experiment, self.dataset, self.samples, self.model, averaged)
             self._random: list[torch.Tensor] | None = self._random_now()
@@ -83,10 +84,6 @@ class Training:
         self._step = Step(experiment, self.model)
         self._epoch, self._batch, self._record = 1, 0, 0
         self._seconds = {"total": 0.0, "measuring": 0.0, "average": 0.0}
-
-    def _make_average(self) -> WeightAverage | None:
-        epochs = self.experiment.average_epochs
-        return WeightAverage(self.model, epochs * self._batches) if epochs else None
 
     @property
     def about(self) -> dict[str, Any]:

@@ -68,5 +68,4 @@ def make_schedule(experiment: Experiment, optimizer: torch.optim.Optimizer) -> t
     """The learning rate of each epoch; stepped once an epoch."""
     if experiment.schedule == "cosine":
         return lr_scheduler.CosineAnnealingLR(optimizer, experiment.epochs)
-    milestones = experiment.milestones if experiment.schedule == "multi_step" else ()
-    return lr_scheduler.MultiStepLR(optimizer, list(milestones), experiment.decay)
+    return lr_scheduler.MultiStepLR(optimizer, experiment.milestones, experiment.decay)  # of "constant" there are none
