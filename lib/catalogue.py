@@ -173,7 +173,7 @@ NOISES = Catalogue(
     Noise("random_label3", "CIFAR-10N random 3", _PEOPLE, rated=False, people_of="cifar10"),
     Noise("noisy_label", "CIFAR-100N fine", _PEOPLE, rated=False, people_of="cifar100"),
     Noise("noisy_coarse_label", "CIFAR-100N coarse", _PEOPLE, rated=False, people_of="cifar100_coarse"),
-    Noise("given", "labels as given", "noise:given", rated=False, of_data=True),
+    Noise("given", "labels as given", "noise:compare", rated=False, of_data=True),
     Noise("unknown", "truth unknown", "noise:none", rated=False, known=False),
 )
 

@@ -85,11 +85,6 @@ def pair(labels, rate: float, num_classes: int, seed: int) -> Noisy:
     return _corrupt(labels, rate, num_classes, seed, lambda chosen, k, rng: (chosen + 1) % k)
 
 
-def given(labels, noisy) -> Noisy:
-    """Labels that are noisy already, as the data holds them beside the true ones; both as in `compare`."""
-    return compare(noisy, labels)
-
-
 def none(labels, rate: float, num_classes: int, seed: int) -> Noisy:
     """Leave the labels as they are; arguments, result and errors as in `symmetric`, the rate counts for nothing."""
     _check_rate(rate)
