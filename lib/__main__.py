@@ -66,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", _report, "make tables, figures and report of the runs that are there")
     report.add_argument("--runs", default="runs", help="runs folder (default runs)")
     report.add_argument("--figures", help="folder to write to (default: figures in the runs folder)")
-    command("paper", _paper, "rebuild the figures, tables and report that are kept with the code, from logs")
+    paper = command("paper", _report, "rebuild the figures, tables and report that are kept with the code, from logs")
+    paper.set_defaults(runs="logs", figures="figures")
     archive = command("archive", _archive, "add finished runs to the logs from which the paper is rebuilt")
     archive.add_argument("runs", help="runs folder")
     archive.add_argument("--logs", default="logs", help="folder of the logs (default logs)")
@@ -158,18 +159,10 @@ def _waiting() -> set[Path] | None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    return _build(options.runs, options.figures or str(Path(options.runs) / "figures"))
-
-
-def _paper(_options: argparse.Namespace) -> int:
-    return _build("logs", "figures")
-
-
-def _build(runs: str, figures: str) -> int:
     from lib.paper import report
 
     try:
-        page = report.build(runs, figures)
+        page = report.build(options.runs, options.figures or str(Path(options.runs) / "figures"))
     except (FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
