@@ -5,13 +5,14 @@ and report. A row says which function does the work as "module:function" below t
 called, so that the catalogue itself costs nothing; a user's own row holds the function itself.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from .checks import check_own_name
+from .checks import ParameterError
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Catalogue(dict[str, Kind]):
 
     def add(self, row: Kind) -> None:
         """Make a user's own known. Raises ParameterError for a name that can be no part of a folder's."""
-        check_own_name(row.name)
+        if not re.fullmatch(r"\w[\w-]*", row.name):
+            raise ParameterError(f"name={row.name!r}: must be letters, digits, _ and -")
         self[row.name] = row
 
     def label(self, name: str) -> str:
@@ -202,6 +204,7 @@ def _criterion(name: str, label: str, mode: str, unit: str, colour: str, marker:
     return Criterion(name, label, f"training.signals:{name}", mode, unit, colour, marker, needs)
 
 
+_CLEAN = ("validation", "truth")
 _MEMBERS = ("prediction_changes", "known_polluted_accuracy", "average_disagreement")
 # Colours of seaborn's colour-blind palette without those that fade on white; the later ones, darker, differ in markers.
 # The three of mode "max" that rose from first to last record on digits at 40 % (seeds 100 and 101) do not stop there.
@@ -211,7 +214,7 @@ CRITERIA = Catalogue(
     _criterion("known_polluted_accuracy", "KPA", "min", "accuracy", "#029e73", "D", "probe"),
     _criterion("known_polluted_log_likelihood", "KPA log-lik.", "min", "nats", "#d55e00", "^", "probe"),
     _criterion("validation_accuracy_noisy", "Val. noisy", "max", "accuracy", "#cc78bc", "v", "validation"),
-    _criterion("validation_accuracy_clean", "Val. clean", "max", "accuracy", "#ca9161", "P", "validation", "truth"),
+    _criterion("validation_accuracy_clean", "Val. clean", "max", "accuracy", "#ca9161", "P", *_CLEAN),
     _criterion("prediction_changes_long", "PC long", "min", "share", "#fbafe4", "X"),
     _criterion("forgetting_events", "Forgetting", "min", "share", "#56b4e9", "<"),
     _criterion("area_under_margin", "AUM", "max", "logits", "#01456b", ">"),
@@ -224,17 +227,7 @@ CRITERIA = Catalogue(
     _criterion("gradient_disparity", "GD", "min", "distance", "#346c8c", "*"),
     _criterion("evidence", "Evidence", "above_zero", "1", "#8e871f", "s"),
     _criterion("average_disagreement", "Disagreement", "min", "share", "#6a3d9a", "D", "average"),
-    _criterion(
-        "validation_accuracy_clean_average",
-        "Val. avg.",
-        "max",
-        "accuracy",
-        "#ca9161",
-        "d",
-        "validation",
-        "average",
-        "truth",
-    ),
+    _criterion("validation_accuracy_clean_average", "Val. avg.", "max", "accuracy", "#ca9161", "d", *_CLEAN, "average"),
     _criterion("cnd_average", "CND avg.", "max", "bits", "#0173b2", "d", "layer", "average"),
     _criterion("prediction_changes_average", "PC avg.", "min", "share", "#de8f05", "d", "average"),
     _criterion("known_polluted_log_likelihood_average", "KPA avg.", "min", "nats", "#d55e00", "d", "probe", "average"),

@@ -3,7 +3,6 @@
 import difflib
 import json
 import numbers
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -73,12 +72,6 @@ def check_at_least(least: int, **numbers_given: int) -> None:
     for name, value in numbers_given.items():
         if not _is(int, value) or value < least:
             raise ParameterError(f"{name}={value!r}: must be an integer of at least {least}")
-
-
-def check_own_name(name: str) -> None:
-    """Raise ParameterError unless a user's own name can be part of a folder's name."""
-    if not re.fullmatch(r"\w[\w-]*", name):
-        raise ParameterError(f"name={name!r}: must be letters, digits, _ and -")
 
 
 def check_known(name: str, value: Any, known: list[str]) -> None:
