@@ -43,16 +43,14 @@ class Latest:
         values = {name: torch.cat([step[name] for _, step in self._taken]) for name in self._taken[0][1]}
         values |= {name: torch.cat(steps) for name, steps in self.outputs.items()}
         for name, new in values.items():
-            self._table(name, new).index_copy_(0, rows, new.to(self._table(name, new)))
+            if name not in self._tables:
+                self._tables[name] = self._empty(new)
+            table = self._tables[name]
+            table.index_copy_(0, rows, new.to(table))
         for steps in self.outputs.values():
             steps.clear()
         self._taken.clear()
         self._waiting = 0
-
-    def _table(self, name: str, like: torch.Tensor) -> torch.Tensor:
-        if name not in self._tables:
-            self._tables[name] = self._empty(like)
-        return self._tables[name]
 
     def _empty(self, like: torch.Tensor) -> torch.Tensor:
         dtype, empty = (torch.float32, torch.nan) if like.is_floating_point() else (like.dtype, 0)
