@@ -219,11 +219,9 @@ class Experiment:
             raise ParameterError("criteria: must name cnd where cnd_layer or cnd_stored_layers name layers")
         if self.image_size and (not self.own_data or self.dataset.endswith(".npz")):
             raise ParameterError(f"image_size={self.image_size}: must be 0 where dataset is no folder of images")
-        for name in ("layout", "scaling"):
-            if getattr(self, name) != "auto" and not self.own_data:
-                raise ParameterError(
-                    f"{name}={getattr(self, name)!r}: must be auto where dataset is no path of your own data"
-                )
+        for name, value in (("layout", self.layout), ("scaling", self.scaling)):
+            if value != "auto" and not self.own_data:
+                raise ParameterError(f"{name}={value!r}: must be auto where dataset is no path of your own data")
         if not self.own_data and not DATASETS[self.dataset].of_images:
             if self.augmentation != "none":
                 raise ParameterError(f"augmentation={self.augmentation!r}: must be none where dataset={self.dataset!r}")
