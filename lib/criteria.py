@@ -13,10 +13,6 @@ __all__ = ["COLUMNS", "CRITERIA", "END", "LABELS", "ORACLE", "SETTING", "oracle"
 
 SETTING = ["dataset", "noise", "noise_rate"]
 """Columns that make up a setting; runs that differ in nothing but the seed are its repetitions."""
-_NEEDED = (
-    *("run", *SETTING, "seed", "criteria", "window", "patience", "stopping_rule"),
-    *("epoch", "test_accuracy", "test_accuracy_average"),
-)
 
 
 def stops(performances: pd.DataFrame) -> pd.DataFrame:
@@ -37,11 +33,10 @@ def stops(performances: pd.DataFrame) -> pd.DataFrame:
         no say. Without an average its columns are NaN.
     """
     rows: list[dict[str, Any]] = []
-    needed = {*_NEEDED, *CRITERIA}
     columns = {name: performances[name].to_numpy() for name in performances.columns}
     for places in performances.groupby("run", sort=True, observed=True).indices.values():
         ordered = places[np.argsort(columns["record"][places], kind="stable")]
-        rows += _stops_of_run({name: values[ordered] for name, values in columns.items() if name in needed})
+        rows += _stops_of_run({name: values[ordered] for name, values in columns.items()})
     return pd.DataFrame(rows)
 
 
