@@ -80,6 +80,11 @@ def expanded(name: str, path: str) -> str:
     return found
 
 
+def located(name: str, path: Path | str) -> Path:
+    """Where a path lies: as `expanded`; a relative one starts at the project root."""
+    return ROOT / expanded(name, str(path))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """Everything that determines a run, checked when it is made.

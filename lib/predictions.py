@@ -166,12 +166,12 @@ class ForgettingEvents(_Looking):
         for shapes that differ.
         """
         predicted, labels = to_tensor(predicted), to_tensor(labels)
-        changes(predicted, labels)  # checks the shapes
+        _check_alike(predicted, labels)
         right = predicted == labels.to(predicted.device)
         if self._was_right is None:
             self.counts, self.learned, self._was_right = torch.zeros_like(predicted, dtype=torch.int64), right, right
             return float("nan")
-        changes(self._was_right, right)
+        _check_alike(self._was_right, right)
         forgotten = self._was_right & ~right
         self.counts = self.counts + forgotten
         self.learned = self.learned | right

@@ -21,7 +21,7 @@ from lib.checks import ParameterError
 from lib.cnd import aggregate
 from lib.files import digest
 from lib.legacy import arguments, results
-from lib.parameters import ROOT, expanded
+from lib.parameters import located
 from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES
 
 RESULTS = "performances.pkl"
@@ -86,7 +86,7 @@ def convert_one(folder: Path | str, runs_folder: Path | str = "runs") -> list[Im
     code; UnknownDataset for a dataset that is not known here; FileExistsError where a run folder of that name holds
     another run; OSError for files that cannot be read or written.
     """
-    root, path = ROOT / expanded("runs_folder", str(runs_folder)), Path(folder) / ARGS
+    root, path = located("runs_folder", runs_folder), Path(folder) / ARGS
     try:
         told = arguments.read(path)
         path = Path(folder) / RESULTS

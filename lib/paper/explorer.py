@@ -16,7 +16,7 @@ from lib.catalogue import LABELS, noise_title
 from lib.criteria import COLUMNS, SETTING, row_of_stop
 from lib.paper.explorer_figure import Plot
 from lib.paper.exploring import comparable
-from lib.parameters import ROOT, expanded
+from lib.parameters import located
 from lib.runs import table as runs
 from lib.study.restop import FinishedRun, Outcome, Settings
 
@@ -43,7 +43,7 @@ class Explorer(widgets.VBox):
     """
 
     def __init__(self, folder: Path | str = "runs", dpi: int = 100):
-        folder = ROOT / expanded("folder", str(folder))
+        folder = located("folder", folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `skipped` tells
             table = runs.load(folder)

@@ -13,7 +13,7 @@ from lib.files import write_whole
 from lib.grid.execution import executed
 from lib.grid.tasks import NOTEBOOKS
 from lib.paper import pdf
-from lib.parameters import ROOT
+from lib.parameters import located
 from lib.runs import logs
 from lib.runs.folder import ARGS, unfinished
 
@@ -73,10 +73,10 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
         FileNotFoundError: where there is no finished run; the message says what to run first.
         RuntimeError: where a notebook fails.
     """
-    finished = (args.parent for args in (ROOT / runs).glob(f"*/{ARGS}") if not unfinished(args.parent))
-    if not any(finished) and not logs.read(ROOT / runs):
+    finished = (args.parent for args in located("runs", runs).glob(f"*/{ARGS}") if not unfinished(args.parent))
+    if not any(finished) and not logs.read(located("runs", runs)):
         raise FileNotFoundError(f"no finished runs in {runs!r}: run `make demo` or `make news` first")
-    folder = ROOT / figures
+    folder = located("figures", figures)
     idea: dict[str, Any] = {"epochs": idea_epochs, "figures_folder": figures}
     summary: dict[str, Any] = {"runs_folder": runs, "figures_folder": figures}
     with ThreadPoolExecutor(2) as pool, tqdm(total=6, unit="step", desc="report") as bar:

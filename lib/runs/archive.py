@@ -9,7 +9,7 @@ import numpy as np
 
 from lib.checks import DataError
 from lib.files import write_whole
-from lib.parameters import ROOT, dataset_label, expanded
+from lib.parameters import dataset_label, located
 from lib.runs import logs
 from lib.runs.folder import ARGS, DIVERGENCE, IMPORTED, description, records, unfinished
 from lib.runs.logs import Archived
@@ -32,7 +32,7 @@ def archive(runs_folder: Path | str, logs_folder: Path | str = "logs") -> Outcom
 
     Raises DataError where there is no run folder.
     """
-    runs, target = (ROOT / expanded("folder", str(folder)) for folder in (runs_folder, logs_folder))
+    runs, target = (located("folder", folder) for folder in (runs_folder, logs_folder))
     folders = sorted(path.parent for path in runs.glob(f"*/{ARGS}"))
     if not folders:
         raise DataError(f"runs={str(runs_folder)!r}: must hold run folders, found none in {runs}")

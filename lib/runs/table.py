@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import feather
 
 from lib.files import digest, write_whole
-from lib.parameters import ROOT, Experiment, expanded
+from lib.parameters import Experiment, located
 from lib.runs import logs
 from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Contents, constant, read
 
@@ -38,7 +38,7 @@ def load(folder: Path | str) -> pd.DataFrame:
         the signals. Folders that are broken or unfinished are skipped with a warning each, and listed with the
         reason in `.attrs["skipped"]`. Without any run the table is empty.
     """
-    root = ROOT / expanded("folder", str(folder))
+    root = located("folder", folder)
     cached, found, skipped = _read_cache(root), {}, {}
     for name, stamp in _stamps(root).items():
         if name in cached and cached[name][0] == stamp:

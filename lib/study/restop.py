@@ -17,7 +17,7 @@ from lib.catalogue import CRITERIA
 from lib.checks import ParameterError, check_choice
 from lib.cnd import aggregate
 from lib.criteria import oracle
-from lib.parameters import ROOT, expanded
+from lib.parameters import located
 from lib.runs.folder import DIVERGENCE, divergence_by_layer, layers_of
 from lib.stopping import begins_highest, select_record, smooth
 
@@ -194,7 +194,7 @@ def finished_runs(table: pd.DataFrame, folder: Path | str) -> list[FinishedRun]:
     """
     if table.empty:
         return []
-    root = ROOT / expanded("folder", str(folder))
+    root = located("folder", folder)
     table = table.sort_values("record", kind="stable", ignore_index=True)
     rows = list(table.groupby("run", sort=True, observed=True).indices.values())
     wanted = ("epoch", "test_accuracy", "test_accuracy_average", *CRITERIA)
