@@ -370,6 +370,7 @@ def test_a_network_that_takes_the_dict_itself():
     assert pre_activations(Whole(), {"features": X, "labels": Y}).shape == (30, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -425,6 +426,7 @@ def test_logits_of_every_form():
         logits_of("none")
 
 
+@pytest.mark.slow
 def test_heads_of_timm():
     declare()
     timm = pytest.importorskip("timm")

@@ -61,8 +61,10 @@ def shown(name, tmp_path, **parameters):
     for cell in nbformat.read(out, as_version=4).cells:
         for output in cell.get("outputs", []):
             pictures += "image/png" in output.get("data", {})
-            told = output.text if output.get("name") == "stdout" else output.get("data", {}).get("text/html", "")
-            text += f"{told}\n"
+            # A kernel may send a printed line in two parts.
+            text += (
+                output.text if output.get("name") == "stdout" else output.get("data", {}).get("text/html", "") + "\n"
+            )
     return pictures, text
 
 

@@ -156,6 +156,7 @@ def test_the_test_part_is_seen_by_statistics_of_the_training_part():
     assert np.allclose(found.x_test[:].numpy(), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @given(arrays_of.arrays(np.float64, st.tuples(st.integers(2, 30), st.integers(1, 4)), elements=st.floats(-1e6, 1e6)))
 def test_statistics_in_blocks_are_those_of_the_whole(values):
     with pytest.MonkeyPatch.context() as patch:

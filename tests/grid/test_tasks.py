@@ -143,6 +143,7 @@ def test_a_variable_that_is_not_set_is_one_line(arguments, parameter, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_full_study_is_all_of_its_grids():
     file = ROOT / "slurm" / "full.yaml"
     parts = [read(one) for one in files(file)]

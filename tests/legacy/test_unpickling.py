@@ -194,6 +194,7 @@ def test_what_is_no_instance_of_the_class_is_refused(read):
         read(pickle.dumps(Counter()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_a_file_that_is_cut_anywhere_is_named(read, protocol):
     content = pickled(protocol=protocol)

@@ -15,6 +15,8 @@ from lib.study.studies import studies
 from tests.cells import defined
 from tests.looks import texts_overlap
 
+pytestmark = pytest.mark.slow
+
 mpl.use("agg")
 idea, summary_choices = defined("idea"), defined("summary_choices")
 summary_figures, summary_tables = defined("summary_figures"), defined("summary_tables")

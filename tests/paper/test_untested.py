@@ -18,6 +18,8 @@ from lib.training import run
 from tests.cells import defined
 from tests.looks import texts_overlap
 
+pytestmark = pytest.mark.slow
+
 mpl.use("agg")
 sentences = defined("report")
 
@@ -106,7 +108,6 @@ def test_the_explorer_tells_records_without_gaps(folder):
     assert explorer.table["gap"].isna().all()
 
 
-@pytest.mark.slow
 def test_a_report_is_made_and_shows_no_nan(folder, tmp_path):
     page = report.build(str(folder), str(tmp_path), idea_epochs=6)
     text = re.sub(r"base64,[^\"]*|<[^>]*>", "", page.read_text())

@@ -144,6 +144,7 @@ def test_what_is_recorded_of_the_average_is_that_of_the_average(tmp_path):
     assert last["cnd_average"] == pytest.approx(np.quantile(bits.numpy(), 0.9), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_without_an_average_the_training_and_its_signals_are_the_same(tmp_path, tiny):
     settings = tiny | {"criteria": [name for name in tiny["criteria"] if "average" not in name], "dropout": 0.2}
     with_average, without = (
@@ -195,6 +196,7 @@ def test_a_network_of_the_users_own_needs_no_change(tmp_path, monkeypatch):
     assert "CND at layer encoder" in (finished.folder / LOG).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"loss": "mean_absolute_error"}, {"optimizer": "adam", "learning_rate": 1e-3}])
 def test_losses_and_optimizers_learn(tmp_path, settings):
     finished = run(Experiment(runs_folder=str(tmp_path), noise="none", noise_rate=0, epochs=8, **settings))
@@ -225,6 +227,7 @@ def test_a_linear_network_has_no_hidden_layer_and_needs_none_without_cnd(tmp_pat
         run(Experiment(criteria=["cnd"], **settings))
 
 
+@pytest.mark.slow
 def test_a_run_is_written_by_one_process_at_a_time(tmp_path, monkeypatch, tiny):
     experiment = Experiment(runs_folder=str(tmp_path), **tiny)
     record = training.Recorder.record
@@ -396,6 +399,7 @@ def test_learning_rate_schedules_are_those_of_their_formulas():
     assert rates(schedule="cosine") == pytest.approx(cosine)
 
 
+@pytest.mark.slow
 def test_the_schedule_reaches_the_network(tmp_path):
     settings = {"runs_folder": str(tmp_path), "epochs": 5}
     constant = run(Experiment(**settings)).performances

@@ -111,6 +111,7 @@ def test_the_area_under_the_margin_of_a_run_of_one_record(tmp_path):
     assert finished.performances["area_under_margin"][0] == pytest.approx(area.mean().item(), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", PARAMETERS["cnd_estimator"].metadata["choices"])
 def test_estimator_and_aggregation_are_parameters_of_a_run(tmp_path, estimator):
     settings = {"epochs": 1, "window": 1, "criteria": ["cnd"], "signal_samples": 200, "signal_passes": "evaluation"}
