@@ -62,7 +62,7 @@ def write(runs: dict[str, Archived], file: Path) -> None:
     for name, run in sorted(runs.items()):
         count = len(run.records)
         table = run.records.append_column(RUN, pa.array([name] * count, pa.string()))
-        table = table.append_column(ARGS_COLUMN, pa.array([json.dumps(run.description, sort_keys=True)] * count))
+        table = table.append_column(ARGS_COLUMN, pa.array([json.dumps(run.description)] * count))
         kind = pa.list_(pa.float16())
         bits: pa.Array = pa.nulls(count, kind)
         if run.divergence is not None:

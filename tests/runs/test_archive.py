@@ -57,6 +57,25 @@ def test_divergences_and_layers_in_half_precision(committed, tmp_path):
         assert np.allclose(archived[layer], bits, rtol=2**-11, atol=1e-7)
 
 
+def test_layers_keep_their_order_whatever_their_names(committed, tmp_path):
+    run = next(folder for folder in sorted(committed.iterdir()) if len(layers_of(folder)) == 2)
+    about = json.loads((run / ARGS).read_text())
+    about["layers"] = dict(zip(("20:mean", "20"), about["layers"].values(), strict=True))
+    (run / ARGS).write_text(json.dumps(about))
+    archive(committed, tmp_path / "logs")
+    assert list(layers_of(tmp_path / "logs" / run.name)) == ["20:mean", "20"]
+
+
+def test_cnd_in_the_committed_logs_is_of_the_last_hidden_layer():
+    last, table = {"mlp": "4", "narrow_airbench": "20"}, load("logs")
+    several = [run for run in finished_runs(table, "logs") if len(run.layers) > 1]
+    assert {run.parameters["network"] for run in several} == set(last)
+    for run in several:
+        bits = divergence_by_layer(run.folder)[last[run.parameters["network"]]]
+        recorded = table.loc[table["run"] == run.folder.name, "cnd"]
+        assert np.allclose(np.quantile(bits, run.own.quantile, axis=1), recorded, atol=2e-3)
+
+
 def test_explorer_and_summaries_read_them_like_folders(committed, tmp_path):
     archive(committed, tmp_path / "logs")
     by_folder, by_archive = (results(folder) for folder in (committed, tmp_path / "logs"))
