@@ -94,7 +94,8 @@ class Noise(Row):
     Attributes:
         rated: whether it has a rate; the others bring their own.
         of_inputs: whether its function takes the inputs too.
-        of_data: whether the labels lie in the data itself, beside the true ones; its function compares them.
+        of_data: whether the labels lie in the data itself, beside the true ones; its function compares them, and is
+            not called by a training.
         known: whether it is known which labels are wrong.
         exact: whether the realised rate is the one asked for.
         people_of: the dataset that human labels belong to; their function takes what `lib.data.human_labels.load` does.

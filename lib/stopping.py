@@ -366,7 +366,7 @@ def select_smoothed(smoothed: np.ndarray, mode: str, patience: int, rule: str = 
 
     Args:
         smoothed, mode, patience, rule: as there.
-        late: records before the first value of the series.
+        late: records before the first value of the series that was smoothed; only rule "published" reads it.
     """
     done = _follow(smoothed, _Progress(), mode, patience + (rule == "published"), 0.0)
     return _kept(done, rule, late, len(smoothed))

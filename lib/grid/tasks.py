@@ -52,12 +52,15 @@ def read(file: Path | str, **overrides: Any) -> tuple[Task, ...]:
     return tuple({task.name: task for task in found}.values())
 
 
-def files(file: Path | str, within: tuple[Path, ...] = ()) -> tuple[Path, ...]:
+def files(file: Path | str) -> tuple[Path, ...]:
     """The grid files that a grid includes, themselves without includes; the file itself where it includes none.
 
-    `within` holds those that include this one. Raises ParameterError.
+    Raises ParameterError.
     """
-    file = _place(file)
+    return _files(_place(file), ())
+
+
+def _files(file: Path, within: tuple[Path, ...]) -> tuple[Path, ...]:
     content = read_yaml("grid", file, _KEYS)
     if "include" not in content:
         return (file,)
@@ -66,7 +69,7 @@ def files(file: Path | str, within: tuple[Path, ...] = ()) -> tuple[Path, ...]:
         raise ParameterError(f"include={names!r}: must be a list of grid files, and alone in its file")
     if file.resolve() in within:
         raise ParameterError(f"include={names!r}: {file} must not include itself")
-    return tuple(one for name in names for one in files(file.parent / _place(name), within_this))
+    return tuple(one for name in names for one in _files(file.parent / _place(name), within_this))
 
 
 def write_tasks(file: Path, tasks: Sequence[Task]) -> Path:

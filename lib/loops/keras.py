@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checks import ParameterError
+from ..checks import ParameterError, check_choice
+from .stopper import KEEP
 from .trainers import DeferredStopper, extra
 
 with extra("keras"):
@@ -75,6 +76,7 @@ class MemorizationStopping(DeferredStopper, keras.callbacks.Callback):
         if data is None:
             raise ParameterError("data=None: must be the training samples with their labels")
         keep = options.pop("keep", "average")
+        check_choice("keep", keep, KEEP)
         super().__init__(num_classes, data=data, keep=keep if restore_best_weights else "none", **options)
 
     def on_train_begin(self, logs: Any = None) -> None:

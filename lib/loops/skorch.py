@@ -36,8 +36,8 @@ class MemorizationStopping(DeferredStopper, Callback):
         return dict(self._options)
 
     def set_params(self, **params: Any) -> None:
-        """For scikit-learn."""
-        self._options |= params
+        """For scikit-learn. Raises ParameterError for a name that is none of the options."""
+        self._take(**params)
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Begin, or go on."""

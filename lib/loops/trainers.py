@@ -2,11 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 from torch import nn
 
+from ..checks import check_known
 from .stopper import Stopper
+from .watching import Watcher
+
+_GIVEN = ("model", "average", "options")  # not by users
+_OPTIONS = [name for kind in (Stopper, Watcher) for name in signature(kind).parameters if name not in _GIVEN]
 
 
 @contextmanager
@@ -24,9 +30,15 @@ class DeferredStopper:
 
     def __init__(self, num_classes: int, **options: Any):
         super().__init__()
-        self._options = {"num_classes": num_classes, **options}
+        self._options: dict[str, Any] = {}
+        self._take(num_classes=num_classes, **options)
         self._state: Mapping[str, Any] | None = None
         self.stopper: Stopper | None = None
+
+    def _take(self, **options: Any) -> None:
+        for name, value in options.items():
+            check_known(name, value, _OPTIONS)
+        self._options |= options
 
     @property
     def _there(self) -> Stopper:
@@ -35,11 +47,11 @@ class DeferredStopper:
 
     def _begin(self, model: nn.Module) -> Stopper:
         """The stopper, made where there is none; it goes on from what `load_state_dict` was given."""
-        if self.stopper is None or self._state:
+        state, self._state = self._state, None
+        if self.stopper is None or state:
             self.stopper = Stopper(model, **self._options)
-        if self._state:
-            self.stopper.load_state_dict(self._state)
-            self._state = None
+        if state:
+            self.stopper.load_state_dict(state)
         return self.stopper
 
     def _end(self) -> None:
@@ -47,8 +59,8 @@ class DeferredStopper:
         self._there.restore()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that was taken in, for a checkpoint of torch; empty before training."""
-        return self.stopper.state_dict() if self.stopper else {}
+        """All that was taken in, for a checkpoint of torch; before training what was loaded, else nothing."""
+        return self.stopper.state_dict() if self.stopper else dict(self._state or {})
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave when training begins the next time."""

@@ -30,7 +30,7 @@ class Trained(NamedTuple):
 
 
 def trained(noise_rate: float, epochs: int, seed: int = 0, after_epoch=None) -> Trained:
-    """Train a network on digits with symmetric label noise, in a plain loop.
+    """Train the MLP on digits with symmetric label noise, in a plain loop.
 
     Args:
         noise_rate: share of wrong labels, in [0, 1).

@@ -71,12 +71,13 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
 
     Raises:
         FileNotFoundError: where there is no finished run; the message says what to run first.
+        ParameterError: for a folder with an environment variable that is not set.
         RuntimeError: where a notebook fails.
     """
-    finished = (args.parent for args in located("runs", runs).glob(f"*/{ARGS}") if not unfinished(args.parent))
-    if not any(finished) and not logs.read(located("runs", runs)):
+    root, folder = located("runs", runs), located("figures", figures)
+    finished = (args.parent for args in root.glob(f"*/{ARGS}") if not unfinished(args.parent))
+    if not any(finished) and not logs.read(root):
         raise FileNotFoundError(f"no finished runs in {runs!r}: run `make demo` or `make news` first")
-    folder = located("figures", figures)
     idea: dict[str, Any] = {"epochs": idea_epochs, "figures_folder": figures}
     summary: dict[str, Any] = {"runs_folder": runs, "figures_folder": figures}
     with ThreadPoolExecutor(2) as pool, tqdm(total=6, unit="step", desc="report") as bar:

@@ -101,7 +101,7 @@ def overall(summaries: dict[str, pd.DataFrame], across: Friedman, over_runs: pd.
 
 
 def overall_printed(table: pd.DataFrame, across: Friedman) -> pd.DataFrame:
-    """The table of `overall` as it is printed: two rows a criterion, what is left where either is kept."""
+    """The table of `overall` as it is printed: a row a criterion with the snapshot kept, one with the average kept."""
     gaps = table.columns[1 : table.columns.get_loc("gap_iqm")]
     studies = [study for study in gaps if not study.endswith(_AVERAGE_KEPT)]
     rows = []
@@ -117,7 +117,8 @@ def overall_printed(table: pd.DataFrame, across: Friedman) -> pd.DataFrame:
                 heading, digits = HEADINGS["improvement"]
                 cells[heading] = Estimate.of(row, "improvement", digits)
                 cells["Settings won"] = plain(row["settings won"], 0)
-            rows.append(cells)
+            if not told or any(list(cells.values())[2:]):
+                rows.append(cells)
     return _named_once(pd.DataFrame(rows).fillna(""))
 
 
@@ -206,7 +207,7 @@ def overall_caption(summaries: dict[str, pd.DataFrame], across: Friedman) -> str
     note = f" Note: {across.note}." if across.note else ""
     return (
         f"All studies, {runs} runs, {_span(seeds)} seeds in a setting: points below the oracle, averaged over the "
-        f"settings of each study, where the snapshot of a stop is kept and where the average of the weights there is; "
+        f"settings of each study, with the snapshot of a stop kept and with the average of the weights there; "
         f"average rank over {datasets}, 1 the best, of all criteria with either kept{told} (settings of one dataset "
         f"share its samples and seeds, and are one block); interquartile mean of the points over all runs, and share "
         f"of them in which a smaller gap is left than by {LABELS[BASELINE]}, with bootstrap 95 % intervals that "

@@ -63,7 +63,7 @@ def _refusal(folder: Path) -> str | None:
     if reason := unfinished(folder):
         return reason
     environment = description(folder).get("environment", {})
-    commit = environment.get("commit") or "no commit"
-    if IMPORTED not in environment and (commit == "no commit" or commit.endswith("-dirty")):
-        return f"made by a checkout that was changed ({commit}), so that nobody can repeat it"
-    return None
+    commit = environment.get("commit")
+    if IMPORTED in environment or (commit and not commit.endswith("-dirty")):
+        return None
+    return f"made by a checkout that was changed ({commit or 'no commit'}), so that nobody can repeat it"

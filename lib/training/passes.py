@@ -51,7 +51,7 @@ class Passes:
         return nullcontext()
 
     def take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
-        """Take what a training step on samples at these places of (training samples, probe) has put out."""
+        """Take what a training step on samples at these places of (training samples, probe) has put out: not here."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs of it."""
@@ -61,7 +61,7 @@ class Passes:
         """Go on from what `state_dict` gave."""
 
     def seen(self) -> Seen | None:
-        """What is known of the network at a record; None where not every sample was seen yet."""
+        """The network as it is now; in training passes None where not every sample was seen yet."""
         return look(self._model, self._inputs, self._samples, self._layers, self._pooling)
 
 

@@ -33,7 +33,7 @@ class NotSeen(Exception):
     """A signal asks for what the training passes have not shown yet; it has no value at this record."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class View:
     """The network at a record.
 

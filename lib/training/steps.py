@@ -68,4 +68,6 @@ def make_schedule(experiment: Experiment, optimizer: torch.optim.Optimizer) -> t
     """The learning rate of each epoch; stepped once an epoch."""
     if experiment.schedule == "cosine":
         return lr_scheduler.CosineAnnealingLR(optimizer, experiment.epochs)
-    return lr_scheduler.MultiStepLR(optimizer, experiment.milestones, experiment.decay)  # of "constant" there are none
+    return lr_scheduler.MultiStepLR(
+        optimizer, experiment.milestones, experiment.decay
+    )  # none where the rate is constant

@@ -58,6 +58,20 @@ def test_the_weights_kept_are_those_of_the_average(samples):
     assert not np.array_equal(*kept)
 
 
+def test_weights_that_are_not_to_be_restored_are_left_alone(samples):
+    trained = []
+    for options in ({"keep": "snapshot"}, {"keep": "none"}):
+        model, stopping = (
+            new(),
+            MemorizationStopping(samples.tensors[:2], restore_best_weights=False, **options, **RULE),
+        )
+        fit(model, samples, stopping)
+        trained.append(model.get_weights()[0])
+    assert np.array_equal(*trained)
+    with pytest.raises(ParameterError, match="keep='bogus'"):
+        MemorizationStopping(samples.tensors[:2], restore_best_weights=False, keep="bogus", **RULE)
+
+
 def test_data_must_be_given():
     with pytest.raises(ParameterError, match="data=None: must be the training samples"):
         MemorizationStopping(None, **RULE)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib.checks import ParameterError
 from tests.loops.conftest import EPOCHS, RULE, check_restored, check_resumed, network
 
 skorch = pytest.importorskip("skorch", reason="skorch is not installed")
@@ -70,6 +71,8 @@ def test_data_can_be_looked_at_instead(samples):
 def test_its_options_are_parameters_of_the_net(samples):
     x, labels, index = (values.numpy() for values in samples.tensors)
     stopping = MemorizationStopping(**RULE)
+    with pytest.raises(ParameterError, match="unknown parameter patiense=1: did you mean 'patience'"):
+        new(stopping).set_params(callbacks__stopping__patiense=1).initialize()
     net = new(stopping).set_params(callbacks__stopping__patience=1)
     assert net.get_params()["callbacks__stopping__patience"] == 1
     net.fit({"x": x, "index": index}, labels)

@@ -88,6 +88,9 @@ def test_overall_joins_studies_with_ranks(summary):
     assert printed["P (better than PC)"][0] == Estimate("0.25", "0.00", "0.50")
     assert "over 4 datasets" in caption
     assert "Note: a note." in caption
+    snapshots = Friedman(9.0, 0.01, 4, {"cnd": 3.0}, {"cnd": 0.0001}, "")
+    nowhere_kept = tables.overall({"NEWS": summaries["NEWS"]}, snapshots, over_runs)
+    assert set(tables.overall_printed(nowhere_kept, snapshots)["Kept"]) == {"snapshot"}
 
 
 def test_ablation_names_each_choice_once():
