@@ -199,20 +199,22 @@ def baselines_caption(held_out: pd.DataFrame, study: str) -> str:
 
 def overall_caption(summaries: dict[str, pd.DataFrame], across: Friedman) -> str:
     """What the overall table shows."""
-    counted = [counts(summary) for summary in summaries.values()]
-    runs, seeds = sum(runs for runs, _ in counted), pd.concat([seeds for _, seeds in counted])
+    counted = {study: counts(summary) for study, summary in summaries.items()}
+    runs, seeds = sum(runs for runs, _ in counted.values()), pd.concat([seeds for _, seeds in counted.values()])
+    largest = max(counted, key=lambda study: counted[study][0])
+    share = f"{100 * counted[largest][0] / runs:.0f} % of them of {largest}"
     test = f"; Friedman p = {across.p_value:.3g} by permutation, exact Holm-adjusted p against {LABELS[BASELINE]}"
     told = "" if pd.isna(across.p_value) else test
     datasets = "1 dataset" if across.blocks == 1 else f"{across.blocks} datasets"
     note = f" Note: {across.note}." if across.note else ""
     return (
         f"All studies, {runs} runs, {_span(seeds)} seeds in a setting: points below the oracle, averaged over the "
-        f"settings of each study, with the snapshot of a stop kept and with the average of the weights there; "
-        f"average rank over {datasets}, 1 the best, of all criteria with either kept{told} (settings of one dataset "
-        f"share its samples and seeds, and are one block); interquartile mean of the points over all runs, and share "
-        f"of them in which a smaller gap is left than by {LABELS[BASELINE]}, with bootstrap 95 % intervals that "
-        f"resample the seeds of each dataset, all settings of a seed together; settings in which a criterion wins "
-        f"(Friedman significant, best rank).{note}"
+        f"settings of each study, with the snapshot of a stop kept and with the average of the weights there; average "
+        f"rank over {datasets}, 1 the best, of all criteria with either kept{told} (settings of one dataset share its "
+        f"samples and seeds, and are one block); interquartile mean of the points over all runs, {share}, and share of "
+        f"them in which a smaller gap is left than by {LABELS[BASELINE]}, with bootstrap 95 % intervals that resample "
+        f"the seeds of each dataset, all settings of a seed together; settings won: of best rank, ties too, where "
+        f"Friedman's test is significant, which need not differ from the second.{note}"
     )
 
 

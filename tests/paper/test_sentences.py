@@ -42,7 +42,9 @@ def test_numbers_in_the_abstract_are_those_of_the_results(found):
     text = report.abstract(found, found.across())
     assert "on Digits, 4 runs in 2 settings of label noise (and 3 runs for ablations and baselines)" in text
     end = found.studies[0].summary.query("criterion == 'end'")["gap_mean"].mean()
-    assert f"Training to the end costs up to {end:.1f} points" in text
+    assert f"means by study: not stopping {end:.1f}, CND " in text
+    kept = found.studies[0].summary.query("criterion == 'end'")["gap_average_mean"].mean()
+    assert f"With the average of the weights kept: not stopping {kept:.1f}, CND " in text
 
 
 @pytest.mark.parametrize(
@@ -51,12 +53,13 @@ def test_numbers_in_the_abstract_are_those_of_the_results(found):
         (Friedman(np.nan, np.nan, 0), "No criterion chose a record in every setting"),
         (
             Friedman(np.nan, np.nan, 1, {"cnd": 1.0}),
-            "over 1 dataset, 1 the best of 1, the lowest are CND (1.00); too little to be tested.",
+            "Of 1 way to stop and to keep, ranked by the gap to the oracle over 1 dataset (1 the best), the lowest "
+            "average ranks have CND (1.00); too little to be tested.",
         ),
         (Friedman(1.0, 0.4, 9, {"cnd": 1.0, "end": 2.0}), "not significant (Friedman p = 0.4)"),
         (
             Friedman(9.0, 0.01, 9, {"cnd": 2.0, "prediction_changes": 1.0}),
-            "PC (1.00) and CND (2.00); the criteria differ",
+            "PC (1.00) and CND (2.00); not all rank alike (Friedman p = 0.01), and the first and the last differ by",
         ),
     ],
 )
@@ -81,7 +84,7 @@ def test_what_is_missing_is_said_of_each_study(found, runs_folder):
     assert "No run has pair, instance and human noise." in told
     assert "Digits: no symmetric noise above 40%." in told
     other = " ".join(report.not_asked(results(runs_folder)))
-    assert "no baseline on held-out data and no other estimator, filter, weights or bins." in other
+    assert "no baseline on held-out data and no other estimator, weights or bins." in other
 
 
 def test_departures_from_the_published_settings_are_named(found, result):
@@ -90,6 +93,13 @@ def test_departures_from_the_published_settings_are_named(found, result):
     study = dataclasses.replace(result.study, name="news", runs=news)
     text = report.departures(dataclasses.replace(found, studies=[dataclasses.replace(result, study=study)]))
     assert text.endswith("they are those published for NEWS (100, 4, 0.1).")
+
+
+def test_studies_that_criteria_do_not_stop_are_named(found, result):
+    assert report.looks_back(found) == ""
+    study = dataclasses.replace(result.study, runs=result.study.runs.assign(patience=4))
+    told = report.looks_back(dataclasses.replace(found, studies=[dataclasses.replace(result, study=study)]))
+    assert told.startswith("Patience is as long as the runs of Digits, or longer")
 
 
 def test_settings_in_which_little_is_memorized_are_named(found, result):
@@ -135,7 +145,7 @@ def test_cnd_by_true_labels_is_told_at_the_best_record_and_at_the_end(result):
     runs = result.study.runs.assign(cnd_given_all=0.25, cnd_true_all=lambda table: table["record"] / 8)
     text = report.by_labels(dataclasses.replace(result, study=dataclasses.replace(result.study, runs=runs)))
     assert "from 0.250 to 0.250 bits by the labels as given" in text
-    assert text.endswith("to 0.500 bits by the true ones.")  # the fourth and last record
+    assert text.endswith("to 0.500 bits by the true ones. Neither prediction holds.")  # the fourth and last record
     missing = dataclasses.replace(result.study, runs=runs.drop(columns="cnd_true_all"))
     assert report.by_labels(dataclasses.replace(result, study=missing)) == ""
 
@@ -144,8 +154,13 @@ def test_what_to_do_is_told_with_the_worst_setting(found, result):
     stops = result.stops[result.stops["criterion"] == "consensus"]
     settings = stops.groupby(["noise", "noise_rate"])["gap_average"].mean()
     text = report.tomorrow(found)
-    assert f"and {settings.max():.1f} points below it in the worst setting" in text
-    assert f"(Digits, symmetric {100 * settings.idxmax()[1]:g}%)" in text
+    worst = f"{settings.max():.1f} in the worst setting, Digits, symmetric {100 * settings.idxmax()[1]:g}%"
+    assert f"made wrong yourself leaves {settings.mean():.1f} ({worst})" in text
+    end = (
+        result.stops[result.stops["criterion"] == "end"].groupby(["noise", "noise_rate"])[["gap", "gap_average"]].mean()
+    )
+    assert f"over the 2 settings of this report not to stop leaves {end['gap'].mean():.1f} points below" in text
+    assert f"and {end['gap_average'].mean():.1f} where that average is kept" in text
 
 
 def test_published_numbers_stand_beside_ours_with_what_differs(found, result):
@@ -187,6 +202,7 @@ def test_held_out_data_are_told_by_their_numbers(result):
     assert f"{means[0.1, 'validation_accuracy_noisy']:.1f} % with noisy labels" in text
     assert f"the oracle at {means[0.0, 'oracle']:.1f} %" in text
     assert "CND, which trains on everything, at" in text
+    assert f"PC, likewise, at {means[0.0, 'prediction_changes']:.1f} %" in text
 
 
 def test_lists_and_counts():
