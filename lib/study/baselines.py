@@ -7,7 +7,7 @@ from lib.study.statistics import over_seeds
 from lib.study.studies import SETTING_OF_A_RUN, Study
 
 HELD_OUT = {"validation_accuracy_noisy": "noisy labels", "validation_accuracy_clean": "clean labels"}
-_BESIDE = ("cnd", "prediction_changes", "known_polluted_accuracy", END, ORACLE)
+_BESIDE = ("cnd", "prediction_changes", "known_polluted_accuracy", "consensus", END, ORACLE)
 
 
 def table(study: Study) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib.study import baselines
@@ -141,6 +142,44 @@ def test_whether_cnd_finds_the_peak_is_counted(result):
     assert report.finds_the_peak(dataclasses.replace(result, study=without)) == ""
 
 
+def choices(*rows):
+    """A table of an ablation: choice, value, gap, difference to a study that leaves 8, and the ends of its interval."""
+    columns = ["choice", "value", "gap", "difference", "difference_low", "difference_high"]
+    return pd.DataFrame([("as in the study", "", 8.0, 0.0, 0.0, 0.0), *rows], columns=columns).assign(runs=9)
+
+
+def test_what_filter_and_aggregation_have_to_do_with_it_is_told():
+    changed = choices(
+        ("aggregation over neurons", "mean", 6.0, -2.0, -3.0, 1.0),
+        ("aggregation over neurons", "50% quantile", 5.0, -3.0, -4.0, -1.25),
+        ("aggregation over neurons", "90% quantile", 8.0, 0.0, 0.0, 0.0),
+        ("CND filter", "all", 10.5, 2.5, np.nan, np.nan),
+    )
+    assert report.because(changed) == (
+        "Counting all samples, and not those alone that are predicted as labelled, would leave 10.5 points, and not "
+        "8.0 (+2.5, 9 runs). Of other aggregations over the neurons, the least would be left by the 50% quantile: 5.0 "
+        "points, and not 8.0 (−3.0 [−4.0, −1.2], 9 runs)."
+    )
+    assert report.because(choices()) == ""
+
+
+def test_choices_that_make_a_clear_difference_are_named():
+    changed = choices(
+        ("window", "1 record", 9.0, 1.0, 0.5, 2.0),
+        ("window", "8 records", 7.0, -1.0, -2.0, -0.5),
+        ("patience", "1 record", 7.0, -1.0, -2.0, -0.5),
+        ("patience", "2 records", 7.0, -1.0, -2.0, -0.5),
+        ("layer", "4", 7.0, -1.0, -2.0, 0.5),
+        ("CND filter", "all", 7.0, -1.0, np.nan, np.nan),
+    )
+    assert report.told_of_choices(changed) == (
+        "Of 5 changes, each by itself, window (8 records) and patience (1 record, 2 records) leave less; window (1 "
+        "record) leaves more; 1 change makes no clear difference (95 % intervals of the difference, not adjusted for "
+        "their number)."
+    )
+    assert report.told_of_choices(choices(("CND filter", "all", 7.0, -1.0, np.nan, np.nan))) == ""
+
+
 def test_cnd_by_true_labels_is_told_at_the_best_record_and_at_the_end(result):
     runs = result.study.runs.assign(cnd_given_all=0.25, cnd_true_all=lambda table: table["record"] / 8)
     text = report.by_labels(dataclasses.replace(result, study=dataclasses.replace(result.study, runs=runs)))
@@ -203,6 +242,7 @@ def test_held_out_data_are_told_by_their_numbers(result):
     assert f"the oracle at {means[0.0, 'oracle']:.1f} %" in text
     assert "CND, which trains on everything, at" in text
     assert f"PC, likewise, at {means[0.0, 'prediction_changes']:.1f} %" in text
+    assert f"the consensus, likewise, at {means[0.0, 'consensus']:.1f} %" in text
 
 
 def test_lists_and_counts():
