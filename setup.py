@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
-OF_THE_STUDY = {"__main__", "catalogue", "criteria", "files", "models", "parameters", "torchvision_operators"}
+OF_THE_STUDY = {"__main__", "catalogue", "criteria", "files", "models", "parameters"}
 
 
 class Science(build_py):

@@ -1,5 +1,7 @@
 """What the summary notebooks draw."""
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +13,7 @@ from lib.paper import figures
 from lib.runs import table as runs
 from lib.study import ablation, statistics
 from lib.study.statistics import Friedman
-from lib.study.studies import studies
+from lib.study.studies import Variant, studies
 from tests.cells import defined
 from tests.looks import texts_overlap
 
@@ -121,3 +123,15 @@ def test_signal_against_accuracy_marks_the_stop():
     assert "0.700" in axis.get_title()
     assert axis.lines[-1].get_xdata()[0] == 3
     plt.close(figure)
+
+
+def test_measures_are_those_of_the_variant_that_repeats_trainings_to_record_more(study):
+    def repeated(criteria, **changed):
+        return Variant(changed, study.runs.assign(criteria=criteria))
+
+    fewer, more, most = (repeated(f"cnd{more}") for more in ("", ",edge_entropy", ",edge_entropy,evidence"))
+    other = repeated("cnd,edge_entropy,evidence,gradient_disparity", cnd_bins=10)
+    variants = [fewer, most, other, more]
+    assert summary_tables.measured_again(replace(study, variants=variants)) is most
+    assert summary_tables.measured_again(replace(study, variants=[fewer, other])) is None
+    assert summary_tables.measured_again(replace(study, variants=[])) is None

@@ -80,6 +80,15 @@ def test_findings_name_winners_and_failures(found, result):
     assert "No record could be chosen by CND in symmetric 20% (1 of 3 runs)" in report.findings(failed)
 
 
+def test_measures_of_repeated_trainings_stand_beside_cnd_and_pc_of_the_same(result):
+    repeated = result.summary[result.summary["noise_rate"] == 0.4]
+    dear = repeated[repeated["criterion"] == "cnd"].assign(criterion="von_neumann_entropy", gap_mean=1.25)
+    text = report.told_of_measures(pd.concat([repeated, dear]), result.summary)
+    gaps = repeated.set_index("criterion")["gap_mean"]
+    assert "recorded in 2 trainings made again: von Neumann 1.2 points below the oracle;" in text
+    assert text.endswith(f"on the same ones CND {gaps['cnd']:.1f} and PC {gaps['prediction_changes']:.1f}.")
+
+
 def test_what_is_missing_is_said_of_each_study(found, runs_folder):
     told = " ".join(report.not_asked(found))
     assert "No run has pair, instance and human noise." in told
