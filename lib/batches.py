@@ -192,13 +192,14 @@ def arguments(model: nn.Module, inputs) -> tuple[tuple[Any, ...], dict[str, Any]
     """
     if isinstance(inputs, torch.Tensor):
         return (inputs,), {}
-    parameters = inspect.signature(model.forward).parameters.values()
+    parameters = list(inspect.signature(model.forward).parameters.values())
     if isinstance(inputs, Mapping):
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return (), dict(inputs)
         known = {name: inputs[name] for name in (parameter.name for parameter in parameters) if name in inputs}
         return ((), known) if known else ((inputs,), {})
-    return ((inputs,) if len(parameters) == 1 and len(inputs) > 1 else tuple(inputs)), {}
+    takes_one = len(parameters) == 1 and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL
+    return ((inputs,) if takes_one and len(inputs) > 1 else tuple(inputs)), {}
 
 
 def logits_of(output) -> torch.Tensor:

@@ -95,12 +95,14 @@ def aggregate(bits, quantile: float | None = 0.9, ordered: bool = False):
             of the same ones, sort them once.
 
     Returns:
-        A number for shape (neurons,), else an array of shape (...); float64. NaN where a divergence is.
+        A number for shape (neurons,), else an array of shape (...); float64. NaN where a divergence is, and of none.
 
     Raises:
         ParameterError: for a quantile out of range.
     """
     values = to_numpy(bits)
+    if not values.shape[-1]:
+        values = np.full((*values.shape[:-1], 1), np.nan)
     if quantile is None:
         found = values.mean(axis=-1, dtype=np.float64)
     else:
@@ -230,10 +232,9 @@ def divergence(
     if counting.needs_range:
         again(data)
         passed(lambda z, _: counting.observe(z))
-    if counting.needs_range:
-        return torch.empty(0, dtype=torch.float64)
-    passed(counting.update)
-    return counting.compute()
+    if not counting.needs_range:
+        passed(counting.update)
+    return torch.empty(0, dtype=torch.float64) if counting._counts is None else counting.compute()
 
 
 _Range = tuple[torch.Tensor, torch.Tensor]

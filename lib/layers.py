@@ -183,7 +183,7 @@ def captured(
     in_this_pass: set[str] = set()
 
     def keep(module, _inputs, output, layer: str, neurons_last: bool, over_positions: str) -> None:
-        if only_training and not module.training:
+        if only_training and not inner.training:
             return
         values = _samples_first(module, output)
         if not isinstance(values, torch.Tensor):

@@ -54,7 +54,9 @@ def transition_matrix(true, given, num_classes: int) -> np.ndarray:
     rows, columns = _checked(true, num_classes), _checked(given, num_classes)
     if len(rows) != len(columns):
         raise ParameterError(f"given labels ({len(columns)}): must be as many as the {len(rows)} true ones")
-    counts = np.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(num_classes, num_classes)
+    counts = np.bincount(rows * np.int64(num_classes) + columns, minlength=num_classes**2).reshape(
+        num_classes, num_classes
+    )
     with np.errstate(invalid="ignore"):
         return counts / counts.sum(axis=1, keepdims=True)
 

@@ -78,7 +78,8 @@ def _followed(smoothed, progress, mode, patience, min_delta):
 def _follow(smoothed: np.ndarray, progress: _Progress, mode: str, patience: int, min_delta: float) -> _Progress:
     """Follow the rule along a smoothed series, NaN where it has no value, from where it had come."""
     # The cache of what was compiled is shared by both names of a clone's `lib`, and so must know no class of either.
-    return _Progress(*_followed(smoothed, tuple(progress), mode, patience, min_delta))
+    seen, record, best, risen, stop = _followed(smoothed, tuple(progress), mode, patience, min_delta)
+    return _Progress(seen, record, float(best), bool(risen), bool(stop))  # of NumPy's where nothing is compiled
 
 
 class EarlyStopping:

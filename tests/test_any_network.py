@@ -1,5 +1,6 @@
 """Networks and samples of every form: the last hidden layer is found, and everything is read from it."""
 
+import math
 import weakref
 from types import SimpleNamespace
 
@@ -12,11 +13,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from lib import histograms
 from lib.batches import Indexed, batches, logits_of, taken_apart, unwrapped
 from lib.checks import ParameterError
-from lib.cnd import StreamingDivergence, divergence, neuron_divergence
+from lib.cnd import StreamingDivergence, aggregate, divergence, neuron_divergence
 from lib.firing import firing, firing_frequency
 from lib.gradients import evidence_criterion, gradient_disparity
 from lib.graphs import activation_graphs
 from lib.layers import evaluating, hidden_layers, last_hidden_layer, looked_at, pre_activations
+from lib.loops import watch
 from lib.predictions import logits, predict
 from lib.sensitivity import batch_loss_sensitivity, critical_samples, input_gradient_norms
 from lib.torchvision_operators import declare
@@ -447,3 +449,45 @@ def test_a_transformer_of_hugging_face():
     tokens = {"input_ids": torch.from_numpy(np.arange(1, 13).reshape(3, 4)), "labels": torch.tensor([0, 1, 2])}
     assert last_hidden_layer(model, tokens) == "transformer.h.1"
     assert pre_activations(model, tokens).shape == (3, 8)
+
+
+class ByName(nn.Module):
+    """Takes whatever comes by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+
+    def forward(self, **batch):
+        return self.body(batch["x"])
+
+
+class Many(ByName):
+    """Takes however many come."""
+
+    def forward(self, *inputs):
+        return self.body(sum(inputs))
+
+
+@pytest.mark.parametrize("model", [ByName(), Many()], ids=["**batch", "*inputs"])
+def test_networks_that_name_no_argument_are_watched_and_looked_at(model):
+    x, labels = torch.randn(12, 4), torch.arange(12) % 3
+    inputs = {"x": x} if type(model) is ByName else (x, x)
+    signals = watch(model.train(), 3, only_predicted=False)
+    with signals:
+        model(**inputs) if type(model) is ByName else model(*inputs)
+        signals.update(torch.arange(12), None, labels)
+    expected = pre_activations(model, [(inputs, labels)], "body.0", pooling="max")
+    assert signals.layer == "body.0"
+    assert signals.compute()["cnd"] == aggregate(neuron_divergence(expected, labels, 3))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_where_no_sample_counts_there_is_no_divergence(streamed):
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    nn.init.constant_(model[2].weight, 0.0)
+    model[2].bias.data = torch.tensor([1.0, 0.0, 0.0])  # always the first class
+    stream = StreamingDivergence(3, low=torch.full((6,), -9.0), high=torch.full((6,), 9.0)) if streamed else None
+    found = divergence(model, (torch.randn(5, 4), torch.ones(5).long()), 3, only_predicted=True, stream=stream)
+    assert found.shape == (0,)
+    assert math.isnan(aggregate(found))

@@ -91,3 +91,20 @@ def test_a_network_without_buffers_and_shared_weights():
 def test_steps_out_of_range(steps):
     with pytest.raises(ParameterError, match=r"steps=.*: must be a finite number above 0"):
         WeightAverage(nn.Linear(2, 2), steps)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision_are_averaged_in_single(dtype):
+    models = [nn.Linear(1, 1), nn.Linear(1, 1).to(dtype)]
+    averages = [WeightAverage(model, 400) for model in models]
+    for step in range(2000):
+        if step == 1000:  # as a job that goes on
+            state, averages[1] = averages[1].state_dict(), WeightAverage(models[1], 400)
+            averages[1].load_state_dict(state)
+        for model, average in zip(models, averages, strict=True):
+            nn.init.constant_(model.weight, 1 + step / 2000)
+            average.update()
+    single, half = (average.model.weight.item() for average in averages)
+    assert 1.7 < single < 1.9
+    assert half == pytest.approx(single, rel=0.01)
+    assert averages[1].model.weight.dtype == dtype

@@ -271,3 +271,8 @@ def test_instance_noise_takes_arrays():
     labels, x = np.arange(60) % 3, np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     from_array = noise.instance(labels, x, 0.5, 3, seed=0)
     assert np.array_equal(from_array.labels, noise.instance(labels, torch.from_numpy(x), 0.5, 3, seed=0).labels)
+
+
+def test_the_transition_matrix_of_short_integers():
+    labels = np.repeat(np.arange(100), 5).astype(np.uint8)
+    assert np.array_equal(noise.transition_matrix(labels, labels, 100), np.eye(100))

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib import stopping as stopping_module
 from lib.checks import ParameterError
 from lib.stopping import EarlyStopping, begins_highest, select_record, select_smoothed, smooth
 
@@ -364,3 +365,15 @@ def test_a_maximum_of_what_never_rises_is_told():
     assert not begins_highest([5, 4, 4.5, 3], 1, 4)
     assert begins_highest([5, 4, 4.5, 3], 1, 2)  # the rise comes after the stop
     assert begins_highest([math.nan, 5, 4, 4.4, 3], 2, 5)  # smoothed it falls
+
+
+@pytest.mark.parametrize("mode", ["max", "above_zero"])
+def test_without_numba_the_state_is_of_plain_numbers_too(monkeypatch, mode):
+    monkeypatch.setattr(stopping_module, "_followed", stopping_module._followed.py_func)
+    stopping = EarlyStopping(mode, 1, 2)
+    for value in (1.0, 2.0, 3.0):
+        stopping.update(value)
+    file = io.BytesIO()
+    torch.save(stopping.state_dict(), file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True) == stopping.state_dict()

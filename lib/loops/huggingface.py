@@ -38,13 +38,15 @@ class MemorizationStopping(DeferredStopper, TrainerCallback):
         """Begin, or go on where a checkpoint was written."""
         if self._options.get("data") is None and args.remove_unused_columns:
             raise ParameterError("remove_unused_columns=True: must be False, so that batches have the index of samples")
-        self.stopper = None
+        if self._options.get("data") is None and args.n_gpu > 1:
+            raise ParameterError(f"n_gpu={args.n_gpu}: must be 1 for each process, as torchrun starts them")
+        self._forget()
         if state.global_step:
             given = args.resume_from_checkpoint
             folder = given if isinstance(given, str) else f"{args.output_dir}/checkpoint-{state.global_step}"
             if not (Path(folder) / _FILE).exists():
                 raise ParameterError(f"resume_from_checkpoint={folder!r}: must hold {_FILE}")
-            self.load_state_dict(torch.load(Path(folder) / _FILE, weights_only=True))
+            self.load_state_dict(torch.load(Path(folder) / _FILE, map_location="cpu", weights_only=True))
         control.should_training_stop = self._begin(kwargs["model"]).__enter__().stop
 
     def on_substep_end(self, *_told: Any, **_more: Any) -> None:

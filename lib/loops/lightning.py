@@ -52,8 +52,8 @@ class MemorizationStopping(DeferredStopper, Callback):
         trainer.should_stop = trainer.should_stop or stopper.stop
         self._steps = trainer.global_step
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watch."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Watch: of an epoch that is gone on with in its middle Lightning tells no start."""
         self._there.__enter__()
 
     def on_train_batch_end(
@@ -66,7 +66,6 @@ class MemorizationStopping(DeferredStopper, Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide."""
-        self._there.__exit__()
         signals = self._there.end_epoch(trainer.callback_metrics)
         pl_module.log_dict(signals, sync_dist=trainer.world_size > 1)
         trainer.should_stop = trainer.should_stop or self._there.stop

@@ -28,7 +28,7 @@ class MemorizationStopping(DeferredStopper, Callback):
 
     def initialize(self) -> "MemorizationStopping":
         """Forget what was seen, as `fit` begins anew."""
-        self.stopper = None
+        self._forget()
         return self
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:

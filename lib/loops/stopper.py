@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from .. import processes
 from ..averaging import WeightAverage
 from ..batches import unwrapped
 from ..checks import ParameterError, check_choice
@@ -125,7 +126,7 @@ class Stopper:
         known = {**(others or {}), **self.signals}
         if self.monitor not in known:
             raise ParameterError(f"monitor={self.monitor!r}: must be one of {', '.join(sorted(known))}")
-        self._stopping.update(float(known[self.monitor]))
+        self._stopping.update(processes.of_first(float(known[self.monitor])))
         if self._stopping.improved and self._keep != "none":
             network = self._average.model if self._keep == "average" else unwrapped(self.model)
             self._best = copy.deepcopy(network.state_dict())

@@ -54,6 +54,12 @@ class DeferredStopper:
             self.stopper.load_state_dict(state)
         return self.stopper
 
+    def _forget(self) -> None:
+        """Leave what was watched, also where an exception has ended that training, and forget it."""
+        if self.stopper:
+            self.stopper.__exit__()
+        self.stopper = None
+
     def _end(self) -> None:
         self._there.__exit__()
         self._there.restore()

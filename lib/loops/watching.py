@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DistributedSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from .. import processes
 from ..averaging import WeightAverage
@@ -29,6 +30,7 @@ from ..predictions import ForgettingEvents, PredictionChanges
 
 SIGNALS = {"cnd": "max", "prediction_changes": "min", "forgetting_events": "min", "average_disagreement": "min"}
 """The signals, and which extremum tells when to stop."""
+_SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
 _LARGEST = 2**31  # a larger index is no place in a training set
 _NO_INDEX = (
     "index=None: must be the place of each sample in the training set: give batches of (x, y, index), or dicts with "
@@ -100,6 +102,11 @@ class Watcher:
         self._disagreed = torch.zeros(2, dtype=torch.float64, device=device_of(self.model))
 
     def __enter__(self) -> "Watcher":
+        devices = len(self.model.device_ids) if isinstance(self.model, nn.DataParallel) else 1
+        if devices > 1:
+            raise ParameterError(
+                f"model in DataParallel on {devices} devices: must be in DistributedDataParallel, or with data= to see"
+            )
         inner = unwrapped(self.model)
         if is_compiled(self.model) and not self._entered:
             torch.compiler.reset()  # what was compiled before calls no hooks
@@ -134,8 +141,8 @@ class Watcher:
 
     def _find(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._aside = True
-        bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-        inputs: Any = bound if kwargs else args[0] if len(args) == 1 else args
+        named = dict(zip(inspect.signature(module.forward).parameters, args, strict=False)) | kwargs
+        inputs: Any = named if kwargs else args[0] if len(args) == 1 else args
         try:
             with torch.random.fork_rng(devices=[]):
                 self.layer = last_hidden_layer(module, [Batch(inputs)])
@@ -182,8 +189,7 @@ class Watcher:
 
         Raises ParameterError for samples without labels, or that are shuffled.
         """
-        sampler = getattr(data, "sampler", None)
-        shuffled, first = isinstance(sampler, torch.utils.data.RandomSampler), 0
+        shuffled, first = isinstance(_sampler(data), _SHUFFLING), 0
         self.layer = self.layer or last_hidden_layer(self.model, again(data))
         for batch, z, logits in looked_at(self.model, data, self.layer, pooling=self._pooling):
             if batch.places is None and shuffled:
@@ -248,7 +254,9 @@ class Watcher:
         self._open = False
         logits, labels, z = (self._latest[name][: self._kept] for name in ("logits", "labels", "pre_activations"))
         predicted = logits.argmax(dim=1)
-        bits = neuron_divergence(z, labels, self._classes, predicted=predicted if self._only_predicted else None)
+        counted = predicted if self._only_predicted else None
+        finite = bool(z.isfinite().all())
+        bits = neuron_divergence(z, labels, self._classes, predicted=counted) if finite else torch.tensor([math.nan])
         signals = {
             "cnd": aggregate(bits, self._quantile),
             "prediction_changes": self._changes.update(predicted),
@@ -314,3 +322,8 @@ class Watcher:
 
 watch = Watcher
 """As it reads in a loop: `with watch(model, num_classes=10) as signals:` around each epoch."""
+
+
+def _sampler(data: Any) -> Any:
+    """What puts the samples of a `DataLoader` in order; None of other data."""
+    return getattr(getattr(data, "batch_sampler", None), "sampler", None) or getattr(data, "sampler", None)

@@ -87,3 +87,30 @@ def test_data_can_be_looked_at_instead(samples, tmp_path):
     stopping = MemorizationStopping(data=data, **RULE)
     train(samples, tmp_path, stopping, epochs=1, save_strategy="no", remove_unused_columns=True)
     assert stopping.stopper.signals["cnd"] > 0
+
+
+def test_a_training_begins_cleanly_after_one_that_was_interrupted(samples, tmp_path):
+    class Interrupting(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **_more):
+            if state.global_step == 8:
+                raise KeyboardInterrupt
+
+    stopping = MemorizationStopping(**RULE)
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path),
+        num_train_epochs=2,
+        per_device_train_batch_size=16,
+        remove_unused_columns=False,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        save_strategy="no",
+    )
+    model, data, interrupting = Classifier(), Indexed(Named(samples)), Interrupting()
+    trainer = transformers.Trainer(model, arguments, train_dataset=data, callbacks=[stopping, interrupting])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    trainer.remove_callback(interrupting)
+    trainer.train()
+    assert stopping.stopper.epoch == 2
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())

@@ -63,3 +63,27 @@ def test_what_is_missing_is_said(loader, samples, tmp_path):
     pairs = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*samples.tensors[:2]), 16)
     with pytest.raises(ParameterError, match=r"index=None: .* or data= to look at"):
         fit(pairs, tmp_path, MemorizationStopping(**RULE))
+
+
+class Interrupting(lightning.Callback):
+    """Writes a checkpoint in the middle of an epoch, and ends the training there."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def on_train_batch_end(self, trainer, *_told):
+        if trainer.global_step == 15:  # of six steps an epoch
+            trainer.save_checkpoint(self.file)
+            trainer.should_stop = True
+            trainer.limit_train_batches = 0
+
+
+def test_a_training_goes_on_from_the_middle_of_an_epoch(loader, tmp_path):
+    file = tmp_path / "middle.ckpt"
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    callbacks = [MemorizationStopping(**RULE), Interrupting(file)]
+    lightning.Trainer(max_epochs=3, callbacks=callbacks, default_root_dir=tmp_path, **quiet).fit(Module(), loader)
+    resumed = MemorizationStopping(**RULE)
+    fit(loader, tmp_path, resumed, checkpoint=file)
+    assert resumed.stopper.stop
+    assert resumed.stopper.epoch < EPOCHS

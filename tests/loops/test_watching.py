@@ -1,10 +1,19 @@
 """What a watcher sees of a training is what the training passes of the study see, in any loop."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from lib import data, models
 from lib.averaging import WeightAverage
@@ -183,3 +192,47 @@ def test_what_is_missing_is_said(samples):
             signals.compute()
     with pytest.raises(ParameterError, match="layer='9': must be one of"):
         watch(model, 3, layer="9")
+
+
+def test_a_frozen_part_in_evaluation_mode_is_watched(samples):
+    model = nn.Sequential(network()[:2], nn.Linear(32, 3))
+    model.train()
+    model[0].eval().requires_grad_(False)
+    signals = watch(model, 3)
+    assert len(train(model, samples, signals)) == 2
+    assert signals.layer == "0.0"
+
+
+def test_an_activation_that_is_not_finite_leaves_a_record_without_cnd(samples):
+    model = network()
+    signals = watch(model, 3)
+    x, labels, index = samples.tensors
+    with signals:
+        model(torch.full_like(x, torch.inf))
+        signals.update(index, None, labels)
+    seen = signals.compute()
+    assert math.isnan(seen["cnd"])
+    assert set(seen) >= {"prediction_changes", "forgetting_events"}
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        lambda data: DataLoader(data, batch_sampler=BatchSampler(RandomSampler(data), 10, drop_last=False)),
+        lambda data: DataLoader(data, 10, sampler=WeightedRandomSampler(torch.ones(len(data)), len(data))),
+        lambda data: DataLoader(data, 10, sampler=SubsetRandomSampler(range(len(data)))),
+        lambda data: DataLoader(data, 10, sampler=DistributedSampler(data, num_replicas=2, rank=0)),
+    ],
+    ids=["batch sampler", "weighted", "subset", "distributed"],
+)
+def test_what_comes_in_another_order_each_time_cannot_be_looked_at(samples, loader):
+    x, labels, _ = samples.tensors
+    with pytest.raises(ParameterError, match="index=None: must be the place of each sample"):
+        watch(network(), 3).look(loader(list(zip(x, labels, strict=True))))
+
+
+def test_several_devices_in_one_process_are_refused():
+    model = nn.DataParallel(network())
+    model.device_ids = [0, 1]
+    with pytest.raises(ParameterError, match="model in DataParallel on 2 devices: must be in DistributedDataParallel"):
+        watch(model, 3).__enter__()
