@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import numbers
 import os
 import re
 import types
@@ -180,8 +181,9 @@ class Experiment:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            about = field.metadata
-            value = typed(field.name, getattr(self, field.name), field.type, about["rule"])
+            about, given = field.metadata, getattr(self, field.name)
+            given = os.fspath(given) if isinstance(given, os.PathLike) else given
+            value = typed(field.name, given, field.type, about["rule"])
             if about["path"]:
                 value = expanded(field.name, value)
             if field.name == "dataset" and ("/" in value or value.endswith(".npz")):
@@ -306,7 +308,8 @@ class Experiment:
             {
                 name: value
                 for name, value in namespace.items()
-                if type(value) in plain and not name.startswith("_") and name not in _IPYTHON_NAMES
+                if (type(value) in plain and not name.startswith("_") and name not in _IPYTHON_NAMES)
+                or (name in PARAMETERS and isinstance(value, os.PathLike | numbers.Number))
             }
         )
 

@@ -175,6 +175,11 @@ def test_from_cell_takes_the_parameters_and_ignores_the_rest():
     assert Experiment.from_cell(cell) == Experiment(noise="pair", noise_rate=0.2, criteria=("cnd",))
 
 
+def test_from_cell_takes_paths_and_numbers_of_numpy_where_they_are_parameters(tmp_path):
+    experiment = Experiment.from_cell({"runs_folder": tmp_path, "epochs": np.int64(7), "noise_rate": np.float32(0.5)})
+    assert experiment == Experiment(runs_folder=str(tmp_path), epochs=7, noise_rate=0.5)
+
+
 def test_from_cell_takes_no_result_for_a_parameter_so_that_all_cells_can_be_run_again():
     results = {"record": Record(1, 1.0, {}, None), "mean": np.float64(0.5), "labels": np.arange(3)}
     assert Experiment.from_cell({"seed": 3} | results) == Experiment(seed=3)

@@ -89,7 +89,7 @@ def prepare(experiments: Iterable[Experiment]) -> dict[str, str]:
     for experiment in distinct(experiments):
         print(f"preparing {experiment.dataset}", flush=True)
         try:
-            samples.draw(experiment, load(experiment))
+            samples.draw(experiment, load(replace(experiment, device="cpu")))  # where this runs there may be no other
         except Exception as error:  # its runs will say the same; those on other data are not to wait for it
             failures[experiment.dataset] = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return failures

@@ -80,17 +80,17 @@ def fingerprint(experiment: Experiment) -> str:
     return digest(_state([path])) if path.exists() else ""
 
 
-def _state(files: list[Path], *more) -> str:
-    return repr([*more, *((os.fsencode(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)])
+def _state(files: list[Path]) -> str:
+    return repr([(os.fsencode(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
 
 def _folder(experiment: Experiment, path: Path, origin: str) -> dict[str, np.ndarray]:
     """The arrays of an image folder, prepared in one file; those of its earlier states go."""
     pictures, size = _pictures(path, origin), experiment.image_size
-    stem = f"{re.sub(r'[^A-Za-z0-9_]+', '_', path.name)}-{digest(repr([os.fsencode(path)]))}"
+    stem = f"{re.sub(r'[^A-Za-z0-9_]+', '_', path.name)}-{digest(repr([os.fsencode(path)]))}-{size}"
     table = path / NOISY_LABELS
     files = [picture.file for picture in pictures] + ([table] if table.exists() else [])
-    state = digest(_state(files, size))
+    state = digest(_state(files))
     file = ROOT / experiment.data_folder / f"{stem}-{state}.npz"
 
     def compute() -> dict[str, np.ndarray]:
@@ -109,7 +109,7 @@ def _folder(experiment: Experiment, path: Path, origin: str) -> dict[str, np.nda
 def _noisy_labels(table: Path, pictures: list[Picture], classes: list[str]) -> dict[str, np.ndarray]:
     """The array y_train_noisy from a table of the columns file and class."""
     try:
-        given = pd.read_csv(table, dtype=str).set_index("file")["class"]
+        given = pd.read_csv(table, dtype=str, keep_default_na=False).set_index("file")["class"]
     except (ValueError, KeyError, OSError) as error:
         raise ParameterError(f"dataset: {table} must be a table of the columns file and class ({error})") from error
     trained = [picture.file for picture in pictures if picture.part == "train"]

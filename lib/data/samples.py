@@ -100,7 +100,7 @@ def draw(experiment: Experiment, dataset: Dataset) -> Samples:
     true = labels if known else torch.full_like(labels, _UNKNOWN)
     everything = Part(torch.arange(len(true), device=true.device), _noisy(experiment, dataset), true)
     held_out = round(experiment.validation_share * len(true))
-    if held_out and not 0 < held_out < len(true):
+    if experiment.validation_share and not 0 < held_out < len(true):
         raise ParameterError(f"validation_share={experiment.validation_share}: must leave samples on both sides")
     order = _permutation("validation", experiment.seed, everything)
     train = everything.take(order[held_out:].sort().values)
@@ -139,7 +139,7 @@ def _fixed_order(part: Part) -> torch.Tensor:
     The first of samples that lie by class would be of a few classes alone. Where nobody knows their true class, they
     may lie by it.
     """
-    if (part.true.diff() < 0).any():
+    if len(part.true.unique_consecutive()) > len(part.true.unique()):
         return torch.arange(len(part), device=part.rows.device)
     return _permutation("measured", 0, part)
 

@@ -16,7 +16,7 @@ def commit() -> str | None:
         head = _git("rev-parse", "HEAD")
         if head.returncode:
             return None
-        dirty = _git("diff-index", "--quiet", "HEAD", "--", ".", ":!figures", ":!logs").returncode
+        dirty = _git("diff", "--quiet", "HEAD", "--", ".", ":!figures", ":!logs").returncode
     except OSError:
         return None
     return head.stdout.strip() + ("-dirty" if dirty else "")

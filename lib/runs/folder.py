@@ -103,10 +103,12 @@ class Run:
         return pd.concat([about, performances], axis=1)
 
     def weights(self, average: bool = False) -> dict[str, Any]:
-        """Final weights, or their average, a tensor by name, for `load_state_dict`."""
+        """Final weights, or their average, a tensor by name on the CPU, for `load_state_dict`."""
         import torch  # here, because those who read tables and draw figures need not wait for it
 
-        return torch.load(self.folder / (WEIGHTS_AVERAGE if average else WEIGHTS), weights_only=True)
+        return torch.load(
+            self.folder / (WEIGHTS_AVERAGE if average else WEIGHTS), map_location="cpu", weights_only=True
+        )
 
 
 def description(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from lib.checks import DataError
+
 RUN, ARGS_COLUMN, DIVERGENCE_COLUMN = "run", "args", "divergence"
 
 
@@ -26,7 +28,7 @@ class Archived(NamedTuple):
 
 
 def read(folder: Path) -> dict[str, Archived]:
-    """The archived runs of a folder by name; none where it holds no archive. Raises OSError for a damaged file."""
+    """The archived runs of a folder by name; none where it holds no archive. Raises DataError for a damaged file."""
     found: dict[str, Archived] = {}
     for file in sorted(folder.glob("*.parquet")):
         found |= read_file(file)
@@ -40,7 +42,12 @@ def read_file(file: Path) -> dict[str, Archived]:
 
 @functools.lru_cache(maxsize=16)
 def _of_file(file: Path, _changed: int) -> dict[str, Archived]:
-    table = parquet.read_table(file).combine_chunks()
+    try:
+        table = parquet.read_table(file).combine_chunks()
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{file}: must be an archive of runs, is damaged ({' '.join(str(error).split())})") from error
+    if not {RUN, ARGS_COLUMN, DIVERGENCE_COLUMN} <= set(table.column_names):
+        return {}  # somebody's own table
     names = table[RUN].to_numpy(zero_copy_only=False)
     starts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1), len(names)]
     return {names[start]: _run(table.slice(start, end - start)) for start, end in itertools.pairwise(starts)}

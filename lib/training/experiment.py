@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lib.catalogue import DATASETS, NETWORKS
+from lib.catalogue import CRITERIA, DATASETS, LOSSES, NETWORKS, NOISES, Catalogue
 from lib.checks import ParameterError
 from lib.data import own
 from lib.files import digest
@@ -22,6 +22,7 @@ from lib.runs.interruption import requests
 from lib.runs.writer import RunWriter
 from lib.training.loop import Record, Training
 
+_CATALOGUES: dict[str, Catalogue[Any]] = {"dataset": DATASETS, "noise": NOISES, "network": NETWORKS, "loss": LOSSES}
 _log = logging.getLogger("lib")
 
 
@@ -109,16 +110,22 @@ class Recording:
         weights, layers = sum(p.numel() for p in training.model.parameters()), ", ".join(training.layers) or "none"
         _log.info("%d parameters, CND at layer %s", weights, layers)
         records, kept = training.experiment.records, time.monotonic()
-        with requests() as request, closing(training.steps()) as steps:
-            for record in steps:
-                if record:
-                    writer.write(record.epoch, record.values, record.divergence)
-                if request.signal or time.monotonic() - kept >= self._seconds:
-                    writer.checkpoint(training.state_dict())
-                    request.obey(f"stopped after record {writer.records} of {records}; the same call goes on")
-                    kept = time.monotonic()
-                if record:
-                    yield record
+        with requests() as request:
+            while writer.records < records:
+                with closing(
+                    training.steps()
+                ) as steps:  # closed before the caller, who may draw random numbers, goes on
+                    for record in steps:
+                        if record:
+                            writer.write(record.epoch, record.values, record.divergence)
+                        if request.signal or time.monotonic() - kept >= self._seconds:
+                            writer.checkpoint(training.state_dict())
+                            request.obey(f"stopped after record {writer.records} of {records}; the same call goes on")
+                            kept = time.monotonic()
+                        if record:
+                            break
+                assert record
+                yield record
         _log.info(training.costs())
         average = training.average.model.state_dict() if training.average else None
         self.finished = writer.finish(training.model.state_dict(), average)
@@ -158,8 +165,10 @@ def _checkpoint_seconds(seconds: float | None) -> float:
 def _own_parts(experiment: Experiment) -> dict[str, str]:
     """What is the user's own, data or code, and what tells whether it has changed: parameters name it, no more."""
     parts = {"dataset": own.fingerprint(experiment)} if experiment.own_data else {}
-    for part, rows in (("dataset", DATASETS), ("network", NETWORKS)):
-        row = rows.get(getattr(experiment, part))
+    named = {part: (getattr(experiment, part), rows) for part, rows in _CATALOGUES.items()}
+    named |= {f"criterion {name}": (name, CRITERIA) for name in experiment.criteria}
+    for part, (name, rows) in named.items():
+        row = rows.get(name)
         if row and row.own:
             try:
                 parts[part] = digest(inspect.getsource(row.work))

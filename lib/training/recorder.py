@@ -86,15 +86,20 @@ class Recorder:
 
     def _find_layers(self, x: torch.Tensor) -> None:
         """Which layers are recorded, and how many neurons each has."""
-        hidden = hidden_layers(self.model, x)
+        try:
+            hidden = hidden_layers(self.model, x)
+        except ParameterError:
+            if not self.experiment.cnd_layer:
+                raise
+            hidden = []
         self._layer = self.experiment.cnd_layer or last_hidden_layer(self.model, x)
         stored = self.experiment.cnd_stored_layers
         names = [*(hidden if stored == ("all",) else stored)]
         if self._layer not in names:
             names.append(self._layer)
-        # In the order of the network, so that the last one stored is the last one hidden.
+        # In the order of the network; of those at one place the own one is last, and so found again.
         place = {name: place for place, name in enumerate(hidden)}
-        names.sort(key=lambda name: place.get(split_pooling(name)[0], len(hidden)))
+        names.sort(key=lambda name: (place.get(split_pooling(name)[0], len(hidden)), name == self._layer))
         parameters = {name: "cnd_layer" if name == self._layer else "cnd_stored_layers" for name in names}
         for name, parameter in parameters.items():
             check_layer(self.model, split_pooling(name)[0], parameter)
@@ -224,6 +229,6 @@ class Recorder:
 def _value(criterion: str, view: View) -> float:
     """A signal at a record; NaN where it has none yet."""
     try:
-        return CRITERIA[criterion](view)
+        return float(CRITERIA[criterion](view))
     except NotSeen:
         return math.nan

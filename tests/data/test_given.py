@@ -131,6 +131,15 @@ def test_an_image_folder_names_them_in_a_table(folder):
     assert load(changed).given.tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
 
 
+def test_a_class_may_be_called_none(folder):
+    for part in ("train", "test"):
+        (folder / part / "wren").rename(folder / part / "None")
+    experiment = Experiment(dataset=str(folder), noise="given", noise_rate=0, data_folder=str(folder.parent / "data"))
+    table = pd.DataFrame({"file": [f"{kind}/{i}.png" for kind in ("None", "robin") for i in range(4)], "class": "None"})
+    table.to_csv(folder / "noisy_labels.csv", index=False)
+    assert load(experiment).given.tolist() == [0] * 8
+
+
 def test_a_table_that_does_not_fit_is_named(folder):
     with pytest.raises(ParameterError, match=r"must give every training image one of robin, wren, as robin/2\.png"):
         load(with_table(folder, **{"robin/2.png": "eagle"}))

@@ -47,3 +47,8 @@ def test_what_cannot_be_prepared_is_named_and_keeps_nothing_back(tmp_path, capsy
     assert list(failures) == [nowhere]
     assert "nowhere.npz" in failures[nowhere]
     assert capsys.readouterr().out == f"preparing {nowhere}\npreparing digits\n"
+
+
+def test_what_is_for_a_gpu_is_prepared_where_there_is_none(tmp_path):
+    assert prepare([Experiment(device="cuda:7", data_folder=str(tmp_path))]) == {}
+    assert (tmp_path / "digits.npz").exists()

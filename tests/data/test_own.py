@@ -116,6 +116,12 @@ def test_a_changed_image_is_seen_and_what_was_prepared_before_goes(pictures):
     assert len(left(pictures.parent / "prepared")) == 1
 
 
+def test_what_is_prepared_at_several_sizes_stays(pictures):
+    for size in (8, 6, 8):
+        load(pictures, image_size=size)
+    assert len(left(pictures.parent / "prepared")) == 2
+
+
 def test_without_a_test_set_there_are_no_test_samples(tmp_path, pictures):
     np.savez(tmp_path / "own.npz", **arrays(x_test=None, y_test=None, source=np.array("birds")))
     dataset = load(tmp_path / "own.npz")

@@ -72,6 +72,8 @@ def test_the_seed_changes_the_noise(digits):
 def test_a_held_out_share_that_leaves_nothing(digits):
     with pytest.raises(ParameterError, match=r"validation_share=0\.9999: must leave samples on both sides"):
         draw(Experiment(validation_share=0.9999), digits)
+    with pytest.raises(ParameterError, match=r"validation_share=0\.0001: must leave samples on both sides"):
+        draw(Experiment(validation_share=0.0001), digits)
 
 
 def test_the_measured_samples_are_the_first_ones_whatever_the_seed(digits):
@@ -80,8 +82,9 @@ def test_the_measured_samples_are_the_first_ones_whatever_the_seed(digits):
     assert torch.equal(drawn[0], torch.arange(100))
 
 
-def test_where_samples_lie_by_class_those_measured_are_of_every_class(digits):
-    order = digits.y_train.sort(stable=True).indices
+@pytest.mark.parametrize("numbers", [range(10), [3, 1, 7, 0, 9, 2, 8, 4, 6, 5]])
+def test_where_samples_lie_by_class_those_measured_are_of_every_class(digits, numbers):
+    order = torch.tensor(numbers)[digits.y_train].sort(stable=True).indices
     by_class = dataclasses.replace(digits, x_train=digits.x_train.take(order), y_train=digits.y_train[order])
     drawn = [draw(Experiment(signal_samples=200, seed=seed), by_class).measured for seed in (0, 1)]
     assert torch.equal(drawn[0].rows, drawn[1].rows)

@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 
 import pandas as pd
 import pytest
@@ -64,3 +66,20 @@ def test_two_notebooks_cannot_have_made_the_same(tmp_path):
     provenance.write({"figure": Provenance("notebooks/m.ipynb", "c", (), "s")}, "m", tmp_path)
     with pytest.raises(ValueError, match=r"provenance_n\.json: 'figure' is from notebooks/m\.ipynb too"):
         provenance.read(tmp_path)
+
+
+def test_a_checkout_that_was_copied_is_not_changed(tmp_path, monkeypatch):
+    def git(*arguments):
+        about = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", "-C", str(tmp_path), *about, *arguments], check=True, capture_output=True)
+
+    file = tmp_path / "code.py"
+    file.write_text("1\n")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    os.utime(file, (1, 1))
+    assert not checkout.commit.__wrapped__().endswith("-dirty")
+    file.write_text("2\n")
+    assert checkout.commit.__wrapped__().endswith("-dirty")

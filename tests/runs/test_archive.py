@@ -141,3 +141,12 @@ def test_the_command(committed, tmp_path, capsys):
     assert "must hold run folders, found none in" in capsys.readouterr().err
     with pytest.raises(DataError, match="must hold run folders"):
         archive(tmp_path / "nowhere")
+
+
+def test_another_table_in_the_folder_is_none_of_ours_and_damage_is_named(committed, tmp_path):
+    archive(committed, tmp_path)
+    pd.DataFrame({"mine": [1, 2]}).to_parquet(tmp_path / "mine.parquet")
+    assert load(tmp_path)["run"].nunique() == load(committed)["run"].nunique()
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"cut\.parquet: must be an archive of runs, is damaged"):
+        load(tmp_path)

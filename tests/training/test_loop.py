@@ -7,11 +7,14 @@ import torch
 from torch import nn
 
 from lib import data, layers, models
+from lib.catalogue import CRITERIA, Criterion
 from lib.checks import ParameterError
 from lib.cnd import neuron_divergence
 from lib.data.samples import draw
 from lib.parameters import Experiment
+from lib.runs import load
 from lib.runs.folder import ARGS, DIVERGENCE, LOG, PERFORMANCES, WEIGHTS, Run
+from lib.study.restop import finished_runs
 from lib.training import Recording, Training, run, steps
 from lib.training import experiment as carried_out
 from lib.training import loop as training
@@ -52,8 +55,13 @@ def test_a_training_that_is_iterated_gives_the_records_of_its_run(tmp_path, tiny
     training = Training(experiment)
     training.load_state_dict(state)
     records += list(training)
+    numbers = []
     with Recording(Training(experiment)) as recording:
-        assert [record.number for record in recording] == [*range(1, 9)]
+        for record in recording:
+            numbers.append(record.number)
+            torch.manual_seed(7)
+            torch.rand(3)
+    assert numbers == [*range(1, 9)]
     finished = recording.finished
     assert finished == run(experiment)
     with Recording(Training(experiment)) as again:
@@ -225,6 +233,7 @@ def test_a_linear_network_has_no_hidden_layer_and_needs_none_without_cnd(tmp_pat
     assert len(run(Experiment(criteria=["prediction_changes"], **settings)).performances) == 2
     with pytest.raises(ParameterError, match="must have a hidden"):
         run(Experiment(criteria=["cnd"], **settings))
+    assert run(Experiment(criteria=["cnd"], cnd_layer="0", **settings)).layers == {"0": 64}
 
 
 @pytest.mark.slow
@@ -469,6 +478,31 @@ def test_a_run_of_another_version_of_an_own_network_is_not_read(tmp_path, monkey
         models.register("my/own", wide)
 
 
+def test_a_run_of_another_version_of_an_own_criterion_is_not_read(tmp_path, monkeypatch):
+    def constant(view):
+        return np.float64(0.5)  # NumPy's own numbers are numbers
+
+    def rising(view):
+        return float(view.seen.logits.abs().mean())
+
+    experiment = {"runs_folder": str(tmp_path), "criteria": ["own"], "epochs": 1, "window": 1}
+    monkeypatch.setitem(CRITERIA, "own", Criterion("own", "Own", constant, "max", "1"))
+    assert run(Experiment(**experiment)).performances["own"].tolist() == [0.5]
+    monkeypatch.setitem(CRITERIA, "own", Criterion("own", "Own", rising, "max", "1"))
+    with pytest.raises(FileExistsError, match="another version of your own criterion own; remove it"):
+        run(Experiment(**experiment))
+
+
+def test_the_own_layer_is_the_last_of_those_at_its_place(tmp_path):
+    stored = ["4", "1", "4:mean"]
+    finished = run(
+        Experiment(runs_folder=str(tmp_path), cnd_stored_layers=stored, epochs=2, window=1, criteria=["cnd"])
+    )
+    assert list(finished.layers) == ["1", "4:mean", "4"]
+    (read,) = finished_runs(load(tmp_path), tmp_path)
+    assert read.own.layer == "4"
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "mean_absolute_error"])
 def test_losses_are_computed_in_single_precision(loss):
     seen = []
@@ -485,8 +519,8 @@ def test_several_recording_points_of_one_run(tmp_path):
     settings = {"network": "small_cnn", "epochs": 1, "window": 1, "criteria": ["cnd"], "cnd_filter": "all"}
     stored = ["4:mean", "0", "4", "4:max"]
     finished = run(Experiment(runs_folder=str(tmp_path), cnd_layer="4", cnd_stored_layers=stored, **settings))
-    assert finished.layers == {"0": 16, "4:mean": 64, "4": 64, "4:max": 64}
-    mean, own, most = np.split(finished.divergence[0, 16:], 3)
+    assert list(finished.layers.items()) == [("0", 16), ("4:mean", 64), ("4:max", 64), ("4", 64)]
+    mean, most, own = np.split(finished.divergence[0, 16:], 3)
     assert np.array_equal(own, most)  # as cnd_pooling is max
     assert not np.array_equal(own, mean)
     assert finished.performances["cnd"][0] == pytest.approx(np.quantile(own, 0.9), abs=1e-6)
