@@ -26,7 +26,8 @@ _ASKING = 1.0  # seconds for which somebody who only asks whether a lock is held
 class Lock:
     """A lock with an owner; use it in a `with` statement.
 
-    Raises RunInUse, which names the owner, where another process holds it; a stale one is taken over.
+    Raises RunInUse, which names the owner, where another process holds it; a stale one is taken over. OSError where
+    the file system has no locks.
     """
 
     def __init__(self, path: Path):
@@ -39,6 +40,11 @@ class Lock:
             self._lock.acquire()
         except Timeout:
             raise _refusal(self.path) from None
+        except OSError as error:
+            raise OSError(
+                f"runs_folder: {self.path.parent} must be where files can be locked ({error.strerror}); Lustre, "
+                "for one, can be mounted with -o flock"
+            ) from error
         try:
             self._check_owner()
             me = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID", "")}

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import json
 import os
@@ -129,3 +130,14 @@ def test_a_damaged_file_locks_nothing(path, content):
     assert holder(path) is None
     with Lock(path):
         pass
+
+
+def test_a_file_system_without_locks_is_named(path, monkeypatch):
+    def missing(*_arguments):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    with pytest.raises(
+        OSError, match=r"runs_folder: .* must be where files can be locked \(Function not implemented\)"
+    ):
+        Lock(path).__enter__()
