@@ -14,6 +14,7 @@ import yaml
 
 from lib.catalogue import LABELS
 from lib.parameters import ROOT
+from lib.study.results import results
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -111,3 +112,20 @@ def test_the_findings_in_the_readme_are_those_of_the_committed_table():
             told[label, column] = float(gap.replace("−", "-")), found.loc[names[label], column]
     assert len(told) >= 12
     assert {where: pair for where, pair in told.items() if abs(pair[0] - pair[1]) > 0.0501} == {}
+
+
+def test_what_was_run_and_how_often_cnd_finds_the_peak_is_what_the_logs_say():
+    section = " ".join((ROOT / "README.md").read_text().split("## What it finds")[1].split("\n## ")[0].split())
+    found = results("logs")
+    for result in found.studies:
+        seeds = result.study.runs.groupby(["noise", "noise_rate"], observed=True)["seed"].nunique()
+        assert f"{result.study.title} {len(seeds)} × {seeds.min()}" in section
+    own, every = (table["run"].nunique() for table in (found.own_runs, found.runs))
+    assert f"{own} runs, and {every - own} for ablations and baselines" in section
+    stops = pd.concat(found.stops.values())
+    near = stops[(stops["gap"] <= 1) & ~stops["fallback"]]["criterion"].value_counts()
+    count = (stops["criterion"] == "cnd").sum()
+    assert (
+        f"of the best record in {near['cnd']} of {count} runs, prediction changes in {near['prediction_changes']};"
+        in section
+    )
