@@ -96,11 +96,22 @@ def _place(file: Path | str) -> Path:
     return Path(expanded("grid", str(file)))
 
 
+class _Once(yaml.SafeLoader):
+    """A loader to which a name given twice is an error; YAML's would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in names[:place]:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(parameter: str, file: Path, known: list[str]) -> dict[str, Any]:
     """Names and values of a YAML file, the names among those known. Raises ParameterError."""
     told = f"{parameter}={str(file)!r}"
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.load(file.read_text(), _Once)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ParameterError(f"{told}: must be a readable YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict | None):

@@ -164,3 +164,10 @@ def test_a_damaged_file_of_tasks(tmp_path, content):
     (tmp_path / "tasks.json").write_text(content)
     with pytest.raises(ParameterError, match="must be a file that submitting wrote"):
         read_tasks(tmp_path / "tasks.json")
+
+
+def test_a_name_given_twice_is_an_error(tmp_path):
+    file = tmp_path / "grid.yaml"
+    file.write_text("notebook: digits\nparameters: {seed: 0}\nsettings:\n  - {noise: pair, seed: [1], seed: [2]}\n")
+    with pytest.raises(ParameterError, match=r"must be a readable YAML file: 'seed' is given twice .*line 4"):
+        read(file)
