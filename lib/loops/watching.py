@@ -105,7 +105,7 @@ class Watcher:
         devices = len(self.model.device_ids) if isinstance(self.model, nn.DataParallel) else 1
         if devices > 1:
             raise ParameterError(
-                f"model in DataParallel on {devices} devices: must be in DistributedDataParallel, or with data= to see"
+                f"model in DataParallel on {devices} devices: must be in DistributedDataParallel, or be given data="
             )
         inner = unwrapped(self.model)
         if is_compiled(self.model) and not self._entered:

@@ -5,6 +5,7 @@ that a file left behind locks nothing. Where a file system keeps such locks to e
 file and the pulse that it gives tell that a process on another machine is at work.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -20,6 +21,7 @@ from lib.checks import RunInUse
 
 _PULSE = 10.0  # seconds between the signs of life of an owner
 _MISSED = 3  # signs in a row after whose absence an owner on another machine counts as dead
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP)  # of a file system that has none
 _ASKING = 1.0  # seconds for which somebody who only asks whether a lock is held may hold it
 
 
@@ -41,6 +43,8 @@ class Lock:
         except Timeout:
             raise _refusal(self.path) from None
         except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
             raise OSError(
                 f"runs_folder: {self.path.parent} must be where files can be locked ({error.strerror}); Lustre, "
                 "for one, can be mounted with -o flock"

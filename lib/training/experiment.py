@@ -112,9 +112,8 @@ class Recording:
         records, kept = training.experiment.records, time.monotonic()
         with requests() as request:
             while writer.records < records:
-                with closing(
-                    training.steps()
-                ) as steps:  # closed before the caller, who may draw random numbers, goes on
+                # Closed before the caller goes on, who may draw random numbers.
+                with closing(training.steps()) as steps:
                     for record in steps:
                         if record:
                             writer.write(record.epoch, record.values, record.divergence)

@@ -136,6 +136,12 @@ def test_a_file_system_without_locks_is_named(path, monkeypatch):
     def missing(*_arguments):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
+    def broken(*_arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(OSError, match=r"^\[Errno 5\] Input/output error"):
+        Lock(path).__enter__()
     monkeypatch.setattr(fcntl, "flock", missing)
     with pytest.raises(
         OSError, match=r"runs_folder: .* must be where files can be locked \(Function not implemented\)"
