@@ -16,6 +16,7 @@ from lib.averaging import WeightAverage
 from lib.checks import ParameterError
 from lib.data import samples
 from lib.parameters import Experiment
+from lib.training.precision import has_bfloat16
 from lib.training.recorder import Recorder
 from lib.training.steps import Step, batches
 
@@ -220,12 +221,4 @@ def _check_device(experiment: Experiment) -> None:
     if device.type == "cuda" and (device.index or 0) >= cards:
         raise ParameterError(f"device={experiment.device!r}: must be cpu or one of this machine's {cards} CUDA devices")
     if experiment.dtype == "bfloat16" and not has_bfloat16(device):
-        _log.warning("dtype='bfloat16': %s has no such arithmetic, it is emulated and slow", experiment.device)
-
-
-def has_bfloat16(device: torch.device | str) -> bool:
-    """Whether a device computes in bfloat16, so that mixed precision is faster than float32."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # torch has no public name for this question.
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        _log.warning("dtype='bfloat16': %s has no such arithmetic, no faster than float32", experiment.device)

@@ -126,9 +126,3 @@ def evaluate(model: nn.Module, inputs: Inputs, rows: torch.Tensor) -> torch.Tens
     """
     with evaluating(model):
         return torch.cat([model(inputs[batch]) for batch in rows.split(_EVALUATION_BATCH)]).float()
-
-
-def autocast(experiment: Experiment) -> torch.autocast:
-    """The context in which the experiment's network computes: mixed precision where its dtype is bfloat16."""
-    kind = torch.device(experiment.device).type
-    return torch.autocast(kind, dtype=torch.bfloat16, enabled=experiment.dtype == "bfloat16")

@@ -18,7 +18,8 @@ from lib.data.dataset import Dataset
 from lib.data.samples import Samples
 from lib.layers import captured, check_layer, evaluating, hidden_layers, last_hidden_layer, split_pooling
 from lib.parameters import Experiment
-from lib.training.passes import Passes, TrainingPasses, autocast, evaluate, look
+from lib.training.passes import Passes, TrainingPasses, evaluate, look
+from lib.training.precision import autocast, bfloat16_products
 from lib.training.signals import NotSeen, View, share
 
 CND_OF_ALL = ("cnd_given_all", "cnd_true_all")
@@ -220,7 +221,7 @@ class Recorder:
         rows = torch.arange(len(self.dataset.y_test), device=self.dataset.y_test.device)
         if not len(rows):  # which not every network takes
             return math.nan
-        with autocast(self.experiment):
+        with bfloat16_products(self.experiment), autocast(self.experiment):
             logits = evaluate(model, self.dataset.x_test, rows)
         self._check_finite(logits)
         return share(logits.argmax(dim=1) == self.dataset.y_test)

@@ -14,7 +14,7 @@ from lib.data.dataset import Dataset
 from lib.data.samples import Samples
 from lib.parameters import Experiment
 from lib.seeds import stream
-from lib.training.passes import autocast
+from lib.training.precision import autocast, bfloat16_products
 
 
 class Step:
@@ -29,10 +29,11 @@ class Step:
     def __call__(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Train on inputs of shape (n, ...) and labels of shape (n,); gives its logits on them."""
         self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.experiment):
-            logits = self.model(x).float()  # losses are too fine for half precision
-            loss = self.loss_function(logits, labels)
-        loss.backward()
+        with bfloat16_products(self.experiment):
+            with autocast(self.experiment):
+                logits = self.model(x).float()  # losses are too fine for half precision
+                loss = self.loss_function(logits, labels)
+            loss.backward()
         self.optimizer.step()
         return logits.detach()
 

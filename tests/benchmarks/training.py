@@ -23,14 +23,13 @@ from lib.data.dataset import Dataset, from_arrays
 from lib.data.vision import VISION
 from lib.parameters import ROOT, Experiment
 from lib.torchvision_operators import declare
-from lib.training import loop as training
-from lib.training import steps
+from lib.training import precision, steps
 
 declare()
 from torchvision import transforms  # noqa: E402
 
 IMAGES, BATCH, ROUNDS = 10_000, 128, 3
-DTYPE = "bfloat16" if training.has_bfloat16("cpu") else "float32"
+DTYPE = "bfloat16" if precision.has_bfloat16("cpu") else "float32"
 SETTINGS = {"dataset": "cifar10", "network": "small_cnn", "batch_size": BATCH, "learning_rate": 0.01, "momentum": 0.9}
 SETTINGS |= {"augmentation": "crop_flip", "threads": torch.get_num_threads(), "train_samples": IMAGES}
 
