@@ -221,4 +221,4 @@ def _check_device(experiment: Experiment) -> None:
     if device.type == "cuda" and (device.index or 0) >= cards:
         raise ParameterError(f"device={experiment.device!r}: must be cpu or one of this machine's {cards} CUDA devices")
     if experiment.dtype == "bfloat16" and not has_bfloat16(device):
-        _log.warning("dtype='bfloat16': %s has no such arithmetic, no faster than float32", experiment.device)
+        _log.warning("dtype='bfloat16': %s has no such arithmetic, so it is no faster than float32", experiment.device)

@@ -1,7 +1,6 @@
 """Mixed precision: a network that computes in bfloat16, also where the processor cannot."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -17,22 +16,19 @@ def autocast(experiment: Experiment) -> torch.autocast:
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=experiment.dtype == "bfloat16")
 
 
-@contextmanager
-def bfloat16_products(experiment: Experiment) -> Iterator[None]:
+def bfloat16_products(experiment: Experiment) -> AbstractContextManager[Any]:
     """Around forward and backward passes: products of bfloat16 at the speed of float32 on a CPU without bfloat16."""
-    with ExitStack() as stack:
-        emulated = experiment.dtype == "bfloat16" and experiment.device == "cpu" and not has_bfloat16("cpu")
-        if emulated:
-            stack.enter_context(_SummedInFloat32())
-        yield
+    emulated = experiment.dtype == "bfloat16" and experiment.device == "cpu" and not has_bfloat16("cpu")
+    return _SummedInFloat32() if emulated else nullcontext()
 
 
 def has_bfloat16(device: torch.device | str) -> bool:
     """Whether a device computes in bfloat16, so that mixed precision is faster than float32."""
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # torch has no public name for this question; that of its oneDNN is true of every CPU with AVX-512.
-    return torch.cpu._is_avx512_bf16_supported()
+    # torch has no public name for this question, and what it asks of oneDNN is true of every CPU with AVX-512.
+    supported = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return supported and (torch.cpu._is_avx512_bf16_supported() or not torch.cpu._is_avx512_supported())
 
 
 class _SummedInFloat32(TorchDispatchMode):

@@ -427,7 +427,7 @@ def test_adamw_decays_weights_apart_from_the_gradient(tmp_path):
 def test_bfloat16_without_the_hardware_says_so(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(training, "has_bfloat16", lambda device: False)
     run(Experiment(runs_folder=str(tmp_path), dtype="bfloat16", epochs=1, window=1))
-    assert "dtype='bfloat16': cpu has no such arithmetic, no faster than float32" in caplog.text
+    assert "dtype='bfloat16': cpu has no such arithmetic, so it is no faster than float32" in caplog.text
 
 
 @pytest.mark.slow

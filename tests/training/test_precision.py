@@ -109,3 +109,20 @@ def test_single_precision_is_left_alone(without_hardware):
     with precision.bfloat16_products(HALF):
         assert torch.equal(inside, F.linear(x, weights))
     assert set.union(*operands.seen.values()) == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("onednn", "avx512", "avx512_bf16", "expected"),
+    [
+        (False, False, False, False),  # AVX2 alone
+        (True, True, False, False),  # AVX-512 before bfloat16
+        (True, True, True, True),
+        (True, False, False, True),  # ARM
+    ],
+)
+def test_which_processors_have_bfloat16(monkeypatch, onednn, avx512, avx512_bf16, expected):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    assert precision.has_bfloat16("cpu") is expected
