@@ -34,7 +34,7 @@ def has_bfloat16(device: torch.device | str) -> bool:
 class _SummedInFloat32(TorchDispatchMode):
     """Products of bfloat16 tensors as hardware computes them: exact, summed in float32, rounded once.
 
-    Without such hardware torch's own take several times as long as those of float32.
+    Without such hardware torch's own take many times as long (`tests/benchmarks/precision.py`).
     """
 
     _aten = torch.ops.aten
