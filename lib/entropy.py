@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from scipy.linalg import eigh_tridiagonal
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from threadpoolctl import threadpool_limits
 
 from .checks import check_at_least
@@ -93,7 +93,7 @@ def approximate_von_neumann_entropy(graph, probes: int = 16, steps: int = 30, se
     values = n * np.array([_quadrature(*tridiagonal) for tridiagonal in zip(diagonals.T, offs.T, strict=True)])
     # Gershgorin: a row's absolute sum, the bound b, is twice its diagonal.
     quadrature = n * 2 * largest / (2 * steps * (2 * steps - 1))
-    sampling = student.ppf((1 + CONFIDENCE) / 2, probes - 1) * values.std(ddof=1) / np.sqrt(probes)
+    sampling = stdtrit(probes - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(probes)
     return Estimate(float(values.mean()), float(quadrature + sampling))
 
 

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
 ONE_RUN = {"epochs": 2, "window": 1, "patience": 1}
+FEW = {"train_samples": 60, "test_samples": 20, "probe_size": 20}
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
@@ -107,10 +108,10 @@ def test_news(tmp_path, newsgroups_folder):
     ("name", "size", "classes", "pictures", "parameters"),
     [
         ("cifar10", 32, 10, 4, {}),
-        ("cifar10", 32, 10, 4, {"noise": "none", "noise_rate": 0, "network": "preact_resnet9", "train_samples": 120}),
+        ("cifar10", 32, 10, 4, {"noise": "none", "noise_rate": 0, "network": "preact_resnet9"} | FEW),
         ("cifar100", 32, 100, 4, {}),
         ("cifar100", 32, 100, 4, {"dataset": "cifar100_coarse", "validation_share": 0.1}),
-        ("tiny_imagenet", 64, 200, 5, {}),
+        ("tiny_imagenet", 64, 200, 5, {"noise": "pair"}),
     ],
 )
 def test_image_notebooks_on_a_prepared_file(tmp_path, name, size, classes, pictures, parameters):
@@ -123,7 +124,7 @@ def test_image_notebooks_on_a_prepared_file(tmp_path, name, size, classes, pictu
     found, text = shown(name, tmp_path, **parameters)
     table = load(tmp_path / "runs")
     assert len(table) == 2
-    told = f"{parameters['train_samples']} of 400 training samples, 100 of 200 test samples"
+    told = "{train_samples} of 400 training samples, {test_samples} of 200 test samples".format(**parameters)
     assert table["source"].str.contains(told).all()
     assert found == pictures
     assert records_printed(text) == ["1", "2"]

@@ -1,9 +1,10 @@
-"""A criterion, a noise and a dataset, each added in one place, are found wherever results are shown."""
+"""In a copy of the project: what is added in one place is found wherever results are shown, and commands are tidy."""
 
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -58,17 +59,28 @@ GRID = {
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the code with three rows more, in which two runs and their report have been made."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("lib", "notebooks", "slurm"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    """A copy of the project, kept by git with three rows more, in which two runs and their report have been made."""
+    passed_over = shutil.ignore_patterns(
+        ".git", ".venv", "runs", "data", "shared", ".*_cache", ".hypothesis", "*.egg-info"
+    )
+    folder = shutil.copytree(
+        ROOT,
+        tmp_path_factory.mktemp("checkout") / "project",
+        ignore=lambda folder, names: passed_over(folder, names) if Path(folder) == ROOT else (),
+    )
     with (folder / "lib" / "catalogue.py").open("a") as catalogue:
         catalogue.write(ROWS)
     (folder / "grid.yaml").write_text(yaml.safe_dump(GRID))
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "all"]):
+        git(folder, *command)
     python(folder, "-m", "lib", "run", "grid.yaml")
     python(folder, "-m", "lib", "report", "--runs", "runs")
     return folder
+
+
+def git(folder, *arguments):
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def python(folder, *arguments):
@@ -116,3 +128,8 @@ def test_they_are_in_the_explorer(checkout):
     for name in ("Concentric rings", "('Norm of logits', 'logit_norm')", "first class 30%"):
         assert name in told
     assert told.split()[-1] == "2"
+
+
+def test_runs_and_report_change_no_file_that_is_kept_with_the_code(checkout):
+    assert (checkout / "runs" / "figures" / "report.html").exists()
+    assert git(checkout, "status", "--porcelain") == ""

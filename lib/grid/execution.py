@@ -19,14 +19,16 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-import papermill
 import psutil
-from nbformat import NotebookNode
 from traitlets.config import Config
 
 from lib.files import digest
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 STOPPED = 75  # what sysexits.h calls a temporary failure: the user is invited to try again
 # How folders of sockets begin on this machine: where others share its temporary folder, their pids say nothing here.
@@ -42,7 +44,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | N
     return None
 
 
-def executed(notebook: Path, parameters: dict[str, Any], output: Path | None = None) -> NotebookNode:
+def executed(notebook: Path, parameters: dict[str, Any], output: Path | None = None) -> "NotebookNode":
     """The notebook as papermill executed it, which also writes it, cell after cell, where there is an output.
 
     The working folder stays that of the caller, as papermill would change it for all threads of the process; paths in
@@ -52,6 +54,7 @@ def executed(notebook: Path, parameters: dict[str, Any], output: Path | None = N
     Raises:
         RuntimeError: says what went wrong in the notebook or its kernel.
     """
+    papermill = _papermill()
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         if output:
@@ -73,6 +76,20 @@ def executed(notebook: Path, parameters: dict[str, Any], output: Path | None = N
         raise RuntimeError(f"{error.ename}: {error.evalue}") from error
     except Exception as error:  # a dead kernel must not take other runs with it
         raise RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _papermill() -> ModuleType:
+    """papermill, which only those who execute a notebook wait for, without a grammar that takes seconds to compile.
+
+    jsonschema imports a checker of internationalised addresses, and does without where there is none (its issue 1428);
+    no schema of a notebook asks for it.
+    """
+    absent = sys.modules.setdefault("rfc3987_syntax", None) is None  # type: ignore[arg-type]
+    import papermill
+
+    if absent:
+        sys.modules.pop("rfc3987_syntax", None)
+    return papermill
 
 
 def remove_leftovers() -> None:

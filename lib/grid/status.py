@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.grid.tasks import Task
-from lib.runs.checkpoints import CHECKPOINT, PREVIOUS
-from lib.runs.folder import ARGS, FAILURE, LOCK, Run, recorded
+from lib.runs.folder import ARGS, CHECKPOINT, FAILURE, LOCK, PREVIOUS, Run, recorded
 from lib.runs.locks import holder
 
 STATES = ("finished", "running", "waiting", "failed", "missing")

@@ -3,10 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nbconvert import HTMLExporter
-from nbformat import NotebookNode
 from tqdm import tqdm
 
 from lib.files import write_whole
@@ -16,6 +14,9 @@ from lib.paper import pdf
 from lib.parameters import located
 from lib.runs import logs
 from lib.runs.folder import ARGS, unfinished
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -38,8 +39,10 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
-def convert(notebook: NotebookNode, page: Path) -> None:
+def convert(notebook: "NotebookNode", page: Path) -> None:
     """Turn an executed notebook into one HTML file without code cells, which opens offline, and a PDF beside it."""
+    from nbconvert import HTMLExporter  # here, because what executes notebooks imports its schemas without a grammar
+
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True)
     exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
     body = _with_contents(exporter.from_notebook_node(notebook)[0])
@@ -82,7 +85,7 @@ def build(runs: str, figures: str, idea_epochs: int = 60) -> Path:
     summary: dict[str, Any] = {"runs_folder": runs, "figures_folder": figures}
     with ThreadPoolExecutor(2) as pool, tqdm(total=6, unit="step", desc="report") as bar:
 
-        def step(name: str, parameters: dict[str, Any]) -> NotebookNode:
+        def step(name: str, parameters: dict[str, Any]) -> "NotebookNode":
             try:
                 notebook = executed(NOTEBOOKS / f"{name}.ipynb", parameters)
             except RuntimeError as error:

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from lib.files import write_whole
+from lib.runs.folder import CHECKPOINT, PREVIOUS
 
-CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _log = logging.getLogger("lib")
 

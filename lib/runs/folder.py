@@ -33,6 +33,7 @@ from lib.runs.logs import Archived
 ARGS, PERFORMANCES, DIVERGENCE = "args.json", "performances.csv", "divergence.npy"
 LOG, WEIGHTS, WEIGHTS_AVERAGE = "run.log", "weights.pt", "weights_average.pt"
 LOCK, FAILURE = "run.lock", "failure.txt"
+CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 IMPORTED = "imported_from"
 """Key of the environment in `args.json` that only an imported run has, see `lib.legacy`."""
 _DEFAULTS = {name: field.default for name, field in Experiment.__dataclass_fields__.items()}

@@ -19,8 +19,18 @@ from lib.grid.execution import STOPPED, execute
 from lib.grid.tasks import NOTEBOOKS, Task, read
 from lib.parameters import ROOT, Experiment
 from lib.runs import load
-from lib.runs.checkpoints import CHECKPOINT
-from lib.runs.folder import ARGS, DIVERGENCE, FAILURE, LOCK, LOG, PERFORMANCES, WEIGHTS, WEIGHTS_AVERAGE, Run
+from lib.runs.folder import (
+    ARGS,
+    CHECKPOINT,
+    DIVERGENCE,
+    FAILURE,
+    LOCK,
+    LOG,
+    PERFORMANCES,
+    WEIGHTS,
+    WEIGHTS_AVERAGE,
+    Run,
+)
 from lib.runs.locks import Lock, holder
 from lib.training import run
 from tests.one_node import until
@@ -29,7 +39,7 @@ from tests.pausing import Pause
 pytestmark = pytest.mark.slow
 
 SMALL = {"epochs": 1, "window": 1, "criteria": ["cnd"], "optimizer": "sgd", "learning_rate": 0.1}
-LONG = SMALL | {"epochs": 40}
+LONG = SMALL | {"epochs": 12}
 
 
 @pytest.fixture
@@ -132,7 +142,7 @@ def test_ctrl_c_keeps_everything_and_the_same_command_goes_on(grid, started):
 
 
 def test_a_stopped_run_goes_on_to_the_same_numbers(grid, started, tmp_path, capsys):
-    arguments = grid(SMALL | {"epochs": 60})
+    arguments = grid(LONG)
     (experiment,) = experiments(arguments)
     process = started(arguments)
     os.kill(process.pid, signal.SIGTERM)
@@ -141,7 +151,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(grid, started, tmp_path, caps
     main(["status", *arguments])
     assert "goes on from its checkpoint" in capsys.readouterr().out
     assert main(["run", *arguments]) == 0
-    whole = run(Experiment.from_dict(SMALL | {"epochs": 60, "runs_folder": str(tmp_path / "whole")}))
+    whole = run(Experiment.from_dict(LONG | {"runs_folder": str(tmp_path / "whole")}))
     resumed = Run.find(experiment)
     assert (resumed.folder / PERFORMANCES).read_bytes() == (whole.folder / PERFORMANCES).read_bytes()
     assert "go on after record" in (resumed.folder / "run.log").read_text()
@@ -203,7 +213,7 @@ def test_status_tells_who_is_running_and_what_died(grid, started, capsys):
     main(["status", *arguments])
     said = capsys.readouterr().out
     assert f"running  {experiment.name}  record " in said
-    assert "of 40, process " in said
+    assert f"of {LONG['epochs']}, process " in said
     for one in parts(process).values():
         one.kill()
     process.communicate(timeout=120)

@@ -19,8 +19,7 @@ from lib.grid import slurm as cluster
 from lib.grid.slurm import Cluster
 from lib.grid.tasks import read
 from lib.parameters import ROOT, Experiment
-from lib.runs.checkpoints import CHECKPOINT
-from lib.runs.folder import LOCK, LOG, PERFORMANCES, Run
+from lib.runs.folder import CHECKPOINT, LOCK, LOG, PERFORMANCES, Run
 from lib.runs.locks import holder
 from lib.training import run
 from tests.one_node import OneNode, absent, until

@@ -1,8 +1,5 @@
-import os
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +9,6 @@ import pytest
 from lib.__main__ import main
 from lib.paper import provenance, report
 from lib.paper.provenance import Provenance
-from lib.parameters import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -150,22 +146,3 @@ def test_without_runs_it_says_what_to_run_first(tmp_path, capsys):
     assert main(["report", "--runs", str(tmp_path), "--figures", str(tmp_path / "figures")]) == 1
     assert "run `make demo` or `make news` first" in capsys.readouterr().err
     assert not (tmp_path / "figures").exists()
-
-
-def test_the_report_changes_no_file_that_is_kept_with_the_code(runs_folder, tmp_path):
-    """In a copy of the project that git watches."""
-    passed_over = shutil.ignore_patterns(
-        ".git", ".venv", "runs", "data", "shared", ".*_cache", ".hypothesis", "*.egg-info"
-    )
-    copy = shutil.copytree(
-        ROOT, tmp_path / "copy", ignore=lambda folder, names: passed_over(folder, names) if Path(folder) == ROOT else ()
-    )
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(copy)]
-    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "all"]):
-        subprocess.run([*git, *command], check=True)
-    shutil.copytree(runs_folder, copy / "runs")
-    environment = os.environ | {"PYTHONPATH": str(copy)}
-    subprocess.run([sys.executable, "-m", "lib", "report"], cwd=copy, env=environment, check=True, capture_output=True)
-    assert (copy / "runs" / "figures" / "report.html").exists()
-    changed = subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True, text=True).stdout
-    assert changed == ""

@@ -16,8 +16,18 @@ from lib.checks import ParameterError
 from lib.parameters import Experiment
 from lib.runs import checkpoints
 from lib.runs import writer as recording
-from lib.runs.checkpoints import CHECKPOINT, PREVIOUS
-from lib.runs.folder import ARGS, DIVERGENCE, LOCK, LOG, PERFORMANCES, WEIGHTS, WEIGHTS_AVERAGE, Run
+from lib.runs.folder import (
+    ARGS,
+    CHECKPOINT,
+    DIVERGENCE,
+    LOCK,
+    LOG,
+    PERFORMANCES,
+    PREVIOUS,
+    WEIGHTS,
+    WEIGHTS_AVERAGE,
+    Run,
+)
 from lib.runs.interruption import Interrupted
 from lib.training import loop as training
 from lib.training import run
@@ -143,7 +153,7 @@ def killed_by_itself(experiment, after):
 
 def test_kill_9_at_20_random_moments(tmp_path):
     """The run deals with files more often than all kills together wait for."""
-    settings = SETTINGS | {"epochs": 60, "records_per_epoch": 3}
+    settings = SETTINGS | {"epochs": 40, "records_per_epoch": 3}
     whole = run(Experiment(runs_folder=str(tmp_path / "whole"), **settings))
     experiment = elsewhere(whole, tmp_path / "killed")
     moments, progressed = random.Random(0), set()
