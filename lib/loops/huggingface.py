@@ -19,8 +19,8 @@ class MemorizationStopping(DeferredStopper, TrainerCallback):
     """Stops a `Trainer` when a signal of its training samples says so, and then gives the model the weights to keep.
 
     The signals are in `state.log_history`; a resumed training goes on with what lies in its checkpoint's folder. The
-    training set is a dataset in `Indexed`, with `remove_unused_columns=False`, unless there are `data` to
-    look at.
+    training set is a dataset in `Indexed`, with `remove_unused_columns=False` and no label smoothing, unless there are
+    `data` to look at.
 
     Args:
         num_classes: K.
@@ -40,6 +40,11 @@ class MemorizationStopping(DeferredStopper, TrainerCallback):
             raise ParameterError("remove_unused_columns=True: must be False, so that batches have the index of samples")
         if self._options.get("data") is None and args.n_gpu > 1:
             raise ParameterError(f"n_gpu={args.n_gpu}: must be 1 for each process, as torchrun starts them")
+        if self._options.get("data") is None and args.label_smoothing_factor:
+            factor = args.label_smoothing_factor
+            raise ParameterError(
+                f"label_smoothing_factor={factor}: must be 0 without data=, as no labels reach the model"
+            )
         self._forget()
         if state.global_step:
             given = args.resume_from_checkpoint

@@ -181,11 +181,12 @@ def _line(values: Sequence[str] | Sequence[float]) -> str:
 
 def environment(device: str) -> dict[str, str | None]:
     """Versions, commit and device that a result depends on."""
-    name = platform.processor() or platform.machine()
+    # Sums are rounded in another order with another instruction set.
+    processor = f"{platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "commit": commit(),
-        "device": name if device == "cpu" else torch.cuda.get_device_name(device),
+        "device": processor if device == "cpu" else torch.cuda.get_device_name(device),
     }

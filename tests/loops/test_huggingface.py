@@ -82,10 +82,21 @@ def test_columns_that_are_removed_are_refused(samples, tmp_path):
         train(samples, tmp_path, MemorizationStopping(**RULE), remove_unused_columns=True)
 
 
-def test_data_can_be_looked_at_instead(samples, tmp_path):
-    data = TensorDataset(*samples.tensors[:2])
+@pytest.fixture
+def configured(monkeypatch):
+    """Networks that `Trainer` smoothes labels for."""
+    monkeypatch.setattr(Classifier, "config", transformers.PretrainedConfig(), raising=False)
+
+
+def test_labels_that_the_trainer_keeps_to_itself_are_refused(samples, tmp_path, configured):
+    with pytest.raises(ParameterError, match=r"label_smoothing_factor=0\.1: must be 0 without data=, as no labels"):
+        train(samples, tmp_path, MemorizationStopping(**RULE), label_smoothing_factor=0.1)
+
+
+def test_data_can_be_looked_at_instead(samples, tmp_path, configured):
+    data, smoothed = TensorDataset(*samples.tensors[:2]), {"label_smoothing_factor": 0.1}
     stopping = MemorizationStopping(data=data, **RULE)
-    train(samples, tmp_path, stopping, epochs=1, save_strategy="no", remove_unused_columns=True)
+    train(samples, tmp_path, stopping, epochs=3, save_strategy="no", remove_unused_columns=True, **smoothed)
     assert stopping.stopper.signals["cnd"] > 0
 
 

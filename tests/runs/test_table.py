@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from pyarrow import feather
 
 from lib.checks import DataError, ParameterError
@@ -43,6 +44,7 @@ def test_load_gives_one_tidy_table(runs_folder):
 def test_args_say_what_a_result_depends_on(runs_folder):
     args = json.loads((first_run(runs_folder) / ARGS).read_text())
     assert {"python", "torch", "numpy", "commit", "device"} <= set(args["environment"])
+    assert args["environment"]["device"].endswith(f", {torch.backends.cpu.get_cpu_capability()}")
     assert args["data"]["train_samples"] == 1257 - 126
     assert args["data"]["realised_noise_rate"] == pytest.approx(args["parameters"]["noise_rate"], abs=0.03)
     assert Experiment.read(first_run(runs_folder) / ARGS).name == first_run(runs_folder).name
