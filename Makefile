@@ -45,7 +45,7 @@ test: $(READY) ## check style and types and run every test (FAST=1: only those t
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(if $(FAST),-m 'not slow' --durations 10)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(if $(FAST),-m 'not slow' --durations 10)
 
 lab: $(READY) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)

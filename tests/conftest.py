@@ -1,10 +1,12 @@
 """Shared fixtures: small finished runs, and real data where it lies beside the project."""
 
 import io
+import os
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 from lib.catalogue import CRITERIA, DATASETS, NETWORKS, NOISES
@@ -19,10 +21,11 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items):
-    """What reads the real data is as slow as what is marked so."""
+    """What reads the real data is as slow as what is marked so; slow tests come first, so that none is last alone."""
     for item in items:
         if {"newsgroups_folder", "cifar_folder"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def left(folder):
@@ -94,9 +97,7 @@ def newsgroups_folder(tmp_path_factory):
     cache = SHARED / "20news" / "20news-bydate_py3.pkz"
     if not cache.exists():
         pytest.skip(f"the 20 Newsgroups corpus is not at {SHARED}/20news")
-    folder = tmp_path_factory.mktemp("data")
-    (folder / cache.name).symlink_to(cache)
-    return folder
+    return made_once(tmp_path_factory, "news", lambda folder: (folder / cache.name).symlink_to(cache))
 
 
 @pytest.fixture(scope="session")
@@ -105,10 +106,23 @@ def cifar_folder(tmp_path_factory):
     packed = SHARED / "cifar10"
     if not packed.exists():
         pytest.skip(f"CIFAR-10 is not at {packed}")
-    folder = tmp_path_factory.mktemp("cifar")
-    for name in ("CIFAR-10_human.pt", "CIFAR-100_human.pt"):
-        (folder / name).symlink_to(packed / name)
-    np.savez(folder / "cifar10.npz", **{k: v for part in ("train", "test") for k, v in _unpacked(packed, part)})
+
+    def make(folder):
+        for name in ("CIFAR-10_human.pt", "CIFAR-100_human.pt"):
+            (folder / name).symlink_to(packed / name)
+        np.savez(folder / "cifar10.npz", **{k: v for part in ("train", "test") for k, v in _unpacked(packed, part)})
+
+    return made_once(tmp_path_factory, "cifar", make)
+
+
+def made_once(tmp_path_factory, name, make):
+    """A folder of all processes that test together, made by the first that asks."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            make(folder)
     return folder
 
 
