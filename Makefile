@@ -6,11 +6,13 @@ READY := $(VENV)/ready
 # Modules are compiled when they are first imported, unless Python may not keep what it compiles.
 LATER := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
 PROCESSES ?= 2
+# Slow tests wait for other processes half of their time.
+WORKERS ?= $(if $(FAST),2,3)
 DATA ?= data
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo news cifar report paper test lab clean
+.PHONY: help setup demo news cifar report paper test style suite lab clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,10 +44,16 @@ paper: $(READY) ## rebuild the committed figures from the committed logs
 	$(BIN)/python -m lib paper
 
 test: $(READY) ## check style and types and run every test (FAST=1: only those that are quick)
+	@$(MAKE) --no-print-directory --jobs 2 style suite
+
+style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(if $(FAST),-m 'not slow' --durations 10)
+
+suite: $(READY)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	    $(if $(FAST),-m 'not slow' --durations 10)
 
 lab: $(READY) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
