@@ -87,7 +87,7 @@ def python(folder, *arguments):
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder)},
+        env=os.environ | {"PYTHONPATH": str(folder), "MPLBACKEND": "agg"},  # what notebooks show is not looked at
         capture_output=True,
         text=True,
         check=False,

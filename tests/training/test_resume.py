@@ -153,7 +153,7 @@ def killed_by_itself(experiment, after):
 
 def test_kill_9_at_20_random_moments(tmp_path):
     """The run deals with files more often than all kills together wait for."""
-    settings = SETTINGS | {"epochs": 40, "records_per_epoch": 3}
+    settings = SETTINGS | {"epochs": 25, "records_per_epoch": 3}
     whole = run(Experiment(runs_folder=str(tmp_path / "whole"), **settings))
     experiment = elsewhere(whole, tmp_path / "killed")
     moments, progressed = random.Random(0), set()
