@@ -121,8 +121,10 @@ def made_once(tmp_path_factory, name, make):
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            folder.mkdir()
-            make(folder)
+            part = folder.with_suffix(".part")
+            part.mkdir()
+            make(part)
+            part.rename(folder)
     return folder
 
 

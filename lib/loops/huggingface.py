@@ -36,12 +36,12 @@ class MemorizationStopping(DeferredStopper, TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Begin, or go on where a checkpoint was written."""
-        if self._options.get("data") is None and args.remove_unused_columns:
+        watched = self._options.get("data") is None
+        if watched and args.remove_unused_columns:
             raise ParameterError("remove_unused_columns=True: must be False, so that batches have the index of samples")
-        if self._options.get("data") is None and args.n_gpu > 1:
+        if watched and args.n_gpu > 1:
             raise ParameterError(f"n_gpu={args.n_gpu}: must be 1 for each process, as torchrun starts them")
-        if self._options.get("data") is None and args.label_smoothing_factor:
-            factor = args.label_smoothing_factor
+        if watched and (factor := args.label_smoothing_factor):
             raise ParameterError(
                 f"label_smoothing_factor={factor}: must be 0 without data=, as no labels reach the model"
             )

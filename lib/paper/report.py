@@ -41,7 +41,7 @@ _PAGE = """<!DOCTYPE html>
 
 def convert(notebook: "NotebookNode", page: Path) -> None:
     """Turn an executed notebook into one HTML file without code cells, which opens offline, and a PDF beside it."""
-    from nbconvert import HTMLExporter  # here, because what executes notebooks imports its schemas without a grammar
+    from nbconvert import HTMLExporter  # here: after papermill it comes as light, see lib.grid.execution
 
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True)
     exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
