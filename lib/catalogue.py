@@ -137,7 +137,7 @@ class Criterion(Row):
         needs: what must be there for it: "layer" (pre-activations are recorded), "probe", "validation", "average" or
             "truth" (true labels are known).
         members: criteria whose stops it is the median of; such a criterion has no signal of its own.
-        window, patience: of its members, in records; a run shorter than five windows is stopped by its own.
+        window, patience: of its members, in records; a run of fewer than `least_records` is stopped by its own.
     """
 
     mode: str
@@ -148,6 +148,11 @@ class Criterion(Row):
     members: tuple[str, ...] = ()
     window: int = 0
     patience: int = 0
+
+    @property
+    def least_records(self) -> int:
+        """Of a run that is stopped by this window and patience."""
+        return 5 * self.window
 
 
 OF_CIFAR = Stopping(10, 5, 0.9)

@@ -52,7 +52,7 @@ def _stops_of_run(run: dict[str, np.ndarray]) -> list[dict[str, Any]]:
             continue
         try:
             if members:
-                enough = criterion.window and len(run["epoch"]) >= 5 * criterion.window
+                enough = criterion.window and len(run["epoch"]) >= criterion.least_records
                 own = (criterion.window, criterion.patience) if enough else settings
                 rows.append((name, *_consensus(run, members, *own)))
                 continue

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -71,10 +72,10 @@ def save(figure: Figure, folder: Path, name: str, provenance: Provenance) -> lis
 
 
 def settings(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Each noise and rate of a study by its name, with its rows: clean labels, synthetic kinds, human labels."""
+    """Each noise and rate of a study by a title that fits its panel, with its rows, in the order of tables."""
     found = dict(iter(runs.groupby(["noise", "noise_rate"], observed=True)))
     ordered = sorted(found, key=lambda setting: (noise_place(setting[0]), *setting))
-    return [(noise_title(*setting), found[setting]) for setting in ordered]
+    return [(fill(noise_title(*setting), 14, break_on_hyphens=False), found[setting]) for setting in ordered]
 
 
 def pages(runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -160,14 +161,15 @@ def signals(runs: pd.DataFrame, stops: pd.DataFrame) -> Figure:
     figure.text(
         0.5, 0.05 / figure.get_figheight(), f"Epoch (seed {', '.join(map(str, seeds))})", ha="center", va="bottom"
     )
-    _lay_out(figure, grid, legend_above(figure, grid[0]))
+    lines = 1 + max(noise.count("\n") for noise, _ in shown)
+    _lay_out(figure, grid, legend_above(figure, grid[0]) + 0.12 * lines)
     return figure
 
 
 def _lay_out(figure: Figure, grid: np.ndarray, above: float) -> None:
     """Place many panels in inches; measuring every label of them, as layout engines do, takes seconds."""
     (width, height), columns, rows = figure.get_size_inches(), grid.shape[1], grid.shape[0]
-    left, right, bottom, top, between, gap = 0.75, 0.08, 0.42, above + 0.22, 0.36, 0.1
+    left, right, bottom, top, between, gap = 0.75, 0.08, 0.42, above + 0.1, 0.36, 0.1
     panel = (width - left - right - between * (columns - 1)) / columns
     mean_height = (height - bottom - top - gap * (rows - 1)) / rows
     figure.subplots_adjust(

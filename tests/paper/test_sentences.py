@@ -103,6 +103,22 @@ def test_departures_from_the_published_settings_are_named(found, result):
     study = dataclasses.replace(result.study, name="news", runs=news)
     text = report.departures(dataclasses.replace(found, studies=[dataclasses.replace(result, study=study)]))
     assert text.endswith("they are those published for NEWS (100, 4, 0.1).")
+    finer = dataclasses.replace(study, runs=news.assign(records_per_epoch=2))
+    text = report.departures(dataclasses.replace(found, studies=[dataclasses.replace(result, study=finer)]))
+    assert text.endswith("though of epochs and not of records, for NEWS (100, 4, 0.1), 2 records an epoch.")
+
+
+def test_studies_too_short_for_the_consensus_are_named(found, result):
+    assert report.too_short(found).startswith("Runs of Digits have fewer than 40 records: ")
+    runs = result.study.runs
+    long = dataclasses.replace(result.study, runs=runs.assign(record=10 * runs["record"]))
+    assert report.too_short(dataclasses.replace(found, studies=[dataclasses.replace(result, study=long)])) == ""
+
+
+def test_wrong_labels_of_the_probe_are_told_as_a_share(found, result):
+    data = pd.DataFrame({"Study": ["Digits"], "Training samples": [200]})
+    share = 100 * result.study.runs["probe_size"].iloc[0] / 200
+    assert f"with wrong labels, {share:.1f} % of their number, which runs" in report.of_the_probe(found, data)
 
 
 def test_studies_that_criteria_do_not_stop_are_named(found, result):
@@ -122,6 +138,13 @@ def test_settings_in_which_little_is_memorized_are_named(found, result):
         "Less than 50 % of the wrong labels are fitted at the end of training in Digits (symmetric 20% 25 %):"
     )
     assert report.little_memorized(found, least=0) == ""
+
+
+def test_settings_are_told_in_the_order_of_tables_or_by_their_number():
+    settings = [("worse_label", 0), ("none", 0), ("symmetric", 0.2)]
+    assert report.settings_told(settings[:2], settings) == "clean labels and CIFAR-10N worse"
+    assert report.settings_told(settings, settings) == "all 3 settings"
+    assert report.settings_told(settings[:2], settings[:2]) == "clean labels and CIFAR-10N worse"
 
 
 def test_a_criterion_that_failed_everywhere_has_no_part_in_the_numbers(found, result):
@@ -149,6 +172,14 @@ def test_whether_cnd_finds_the_peak_is_counted(result):
     assert "In 4 runs it never rose, and what it keeps is no choice." in report.finds_the_peak(fallen)
     without = dataclasses.replace(result.study, runs=result.study.runs.assign(cnd=np.nan))
     assert report.finds_the_peak(dataclasses.replace(result, study=without)) == ""
+
+
+@pytest.mark.parametrize(("hits", "answer"), [(0, "no"), (1, "sometimes"), (2, "sometimes"), (3, "mostly"), (4, "yes")])
+def test_the_answer_follows_how_often_cnd_is_near(result, hits, answer):
+    near = dataclasses.replace(result)
+    places = result.stops.groupby("criterion").cumcount()
+    vars(near)["stops"] = result.stops.assign(fallback=False, gap=np.where(places < hits, 0.5, 9.0))
+    assert report.finds_the_peak(near).startswith(f"**Digits: {answer}.** ")
 
 
 def choices(*rows):
@@ -181,19 +212,30 @@ def test_choices_that_make_a_clear_difference_are_named():
         ("layer", "4", 7.0, -1.0, -2.0, 0.5),
         ("CND filter", "all", 7.0, -1.0, np.nan, np.nan),
     )
-    assert report.told_of_choices(changed) == (
-        "Of 5 changes, each by itself, window (8 records) and patience (1 record, 2 records) leave less; window (1 "
-        "record) leaves more; 1 change makes no clear difference (95 % intervals of the difference, not adjusted for "
-        "their number)."
+    assert report.told_of_choices(changed, 3) == (
+        "Of 5 changes that move a stop, each by itself, window (8 records) and patience (1 record, 2 records) leave "
+        "less; window (1 record) leaves more; 1 change makes no clear difference (intervals of the difference, which "
+        "3 seeds make too narrow: of changes without effect 25 % or more would be named)."
     )
-    assert report.told_of_choices(choices(("CND filter", "all", 7.0, -1.0, np.nan, np.nan))) == ""
+    own = ("window", "5 records", 8.0, 0.0, 0.0, 0.0)
+    assert report.told_of_choices(choices(own, ("layer", "4", 7.0, -1.0, -2.0, 0.5)), 5).startswith(
+        "Of 1 change that moves a stop, each by itself, 1 change makes no clear difference"
+    )
+    assert report.told_of_choices(choices(("CND filter", "all", 7.0, -1.0, np.nan, np.nan)), 3) == ""
 
 
 def test_cnd_by_true_labels_is_told_at_the_best_record_and_at_the_end(result):
     runs = result.study.runs.assign(cnd_given_all=0.25, cnd_true_all=lambda table: table["record"] / 8)
     text = report.by_labels(dataclasses.replace(result, study=dataclasses.replace(result.study, runs=runs)))
     assert "from 0.250 to 0.250 bits by the labels as given" in text
-    assert text.endswith("to 0.500 bits by the true ones. Neither prediction holds.")  # the fourth and last record
+    assert "to 0.500 bits by the true ones." in text  # the fourth and last record
+    assert text.endswith("As predicted, the first rises in 0 and the second falls in 0 of 4 runs.")
+    early = runs["record"].eq(runs["seed"].map({0: 1, 1: 4}))  # the best record: of one seed the first
+    moving = {"cnd_given_all": runs["record"] / 8, "cnd_true_all": -runs["record"], "test_accuracy": 1.0 * early}
+    text = report.by_labels(
+        dataclasses.replace(result, study=dataclasses.replace(result.study, runs=runs.assign(**moving)))
+    )
+    assert text.endswith("As predicted, the first rises in 2 and the second falls in 2 of 4 runs.")
     missing = dataclasses.replace(result.study, runs=runs.drop(columns="cnd_true_all"))
     assert report.by_labels(dataclasses.replace(result, study=missing)) == ""
 
@@ -201,13 +243,18 @@ def test_cnd_by_true_labels_is_told_at_the_best_record_and_at_the_end(result):
 def test_what_to_do_is_told_with_the_worst_setting(found, result):
     stops = result.stops[result.stops["criterion"] == "consensus"]
     settings = stops.groupby(["noise", "noise_rate"])["gap_average"].mean()
-    text = report.tomorrow(found)
+    clean = result.stops.assign(noise="none", gap=50.0, gap_average=50.0)  # changes nothing in what is told
+    with_clean = dataclasses.replace(result)
+    vars(with_clean)["stops"] = pd.concat([result.stops, clean])
+    text = report.tomorrow(dataclasses.replace(found, studies=[with_clean]))
+    assert text == report.tomorrow(found)
     worst = f"{settings.max():.1f} in the worst setting, Digits, symmetric {100 * settings.idxmax()[1]:g}%"
     assert f"made wrong yourself leaves {settings.mean():.1f} ({worst})" in text
     end = (
         result.stops[result.stops["criterion"] == "end"].groupby(["noise", "noise_rate"])[["gap", "gap_average"]].mean()
     )
-    assert f"over the 2 settings of this report not to stop leaves {end['gap'].mean():.1f} points below" in text
+    assert f"each of 1 dataset counted alike, not to stop leaves {end['gap'].mean():.1f} points below" in text
+    assert "over the 2 noisy settings of this report" in text
     assert f"and {end['gap_average'].mean():.1f} where that average is kept" in text
 
 
