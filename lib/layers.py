@@ -26,9 +26,9 @@ def hidden_layers(model: nn.Module, data) -> list[str]:
     """Names of the hidden layers in the order in which a forward pass reaches them, for the last time.
 
     A hidden layer is a module with a matrix of weights and no module inside, as linear, convolutional and recurrent
-    ones are, before the classifier: the one whose output is the network's, or else the last one reached. Its output is
-    the pre-activation. Where a batch norm stands before the activation function, the two differ by a scale and a shift
-    per neuron, which change no divergence.
+    ones are, before the classifier: the one whose output is the network's, or else the last one reached, if it has a
+    neuron a class. Its output is the pre-activation. Where a batch norm stands before the activation function, the two
+    differ by a scale and a shift per neuron, which change no divergence.
 
     Args:
         model: any network, wrapped or not.
@@ -81,7 +81,8 @@ def _inside(model: nn.Module, name: str) -> nn.Module:
 def _is_layer(module: nn.Module) -> bool:
     if isinstance(module, nn.MultiheadAttention):
         return True
-    if isinstance(module, _NO_LAYERS) or not all(isinstance(part, _LISTS) for part in module.children()):
+    parts = [part for name, part in module.named_children() if name != "parametrizations"]
+    if isinstance(module, _NO_LAYERS) or not all(isinstance(part, _LISTS) for part in parts):
         return False
     return not isinstance(module, _LISTS) and any(weight.ndim > 1 for weight in module.parameters())
 
@@ -101,8 +102,13 @@ def _reached(model: nn.Module, data) -> list[str]:
                 hooks.enter_context(module.register_forward_hook(partial(note, name=name)))
         logits = logits_of(call(inner, _first(model, data).inputs))
     names = list(reached)
-    given = (name for name, output in reached.items() if isinstance(output, torch.Tensor) and _same(output, logits))
-    return names[: names.index(next(given, names[-1]))] if names else []
+    outputs = {name: output for name, output in reached.items() if isinstance(output, torch.Tensor)}
+    classifier = next((name for name, output in outputs.items() if _same(output, logits)), None)
+    if classifier is None and names and names[-1] in outputs:
+        last = outputs[names[-1]]
+        neurons = last.shape[-1 if last.ndim < 3 or _neurons_last(inner, names[-1]) else 1]
+        classifier = names[-1] if neurons == logits.shape[-1] else None
+    return names[: names.index(classifier)] if classifier else names
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -157,7 +157,9 @@ class Experiment:
     )
     cnd_correction: str = _measured("none", "of the histogram's bias", choices=("none", "miller_madow"))
     cnd_filter: str = _measured(
-        "predicted_as_labelled", "training samples that count", choices=("predicted_as_labelled", "all")
+        "predicted_as_labelled",
+        'training samples that count; published: "all" of more than ten classes',
+        choices=("predicted_as_labelled", "all"),
     )
     cnd_weights: str = _measured(
         "uniform",

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from lib.catalogue import NETWORKS
 from lib.checks import ParameterError
@@ -71,6 +72,44 @@ def test_a_network_without_a_hidden_layer():
 
 def test_hidden_layers_are_all_but_the_classifier_in_the_order_of_the_forward_pass():
     assert hidden_layers(OutOfOrder(), torch.randn(2, 4)) == ["first", "second"]
+
+
+class Cosine(nn.Module):
+    """Its classifier is a matrix of its own, and no layer."""
+
+    def __init__(self, bare):
+        super().__init__()
+        self.first, self.second, self.drop = nn.Linear(8, 16), nn.Linear(16, 16), nn.Dropout(0.1)
+        self.weight, self.bare = nn.Parameter(torch.ones(3, 16)), bare
+
+    def forward(self, x):
+        z = self.second(self.first(x).relu())
+        return (z if self.bare else self.drop(z)) @ self.weight.T
+
+
+def body(last):
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), *last)
+
+
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [
+        (body([weight_norm(nn.Linear(16, 3))]), "2"),
+        (body([spectral_norm(nn.Linear(16, 3))]), "2"),
+        (body([nn.Linear(16, 3), nn.LogSoftmax(dim=1)]), "2"),
+        (Cosine(bare=True), "second"),
+        (Cosine(bare=False), "second"),
+        (
+            nn.Sequential(
+                nn.Unflatten(1, (2, 4)), nn.Conv1d(2, 5, 1), nn.Conv1d(5, 3, 1), nn.AdaptiveAvgPool1d(1), nn.Flatten()
+            ),
+            "1",
+        ),
+    ],
+    ids=["weight norm", "spectral norm", "softmax", "no layer", "no layer, in dropout", "pooled maps"],
+)
+def test_the_classifier_is_told_from_the_last_hidden_layer_by_what_it_gives(model, layer):
+    assert last_hidden_layer(model.double(), torch.randn(4, 8)) == layer
 
 
 def test_several_layers_are_captured_in_one_pass():

@@ -20,7 +20,7 @@ class MemorizationStopping(DeferredStopper, TrainerCallback):
 
     The signals are in `state.log_history`; a resumed training goes on with what lies in its checkpoint's folder. The
     training set is a dataset in `Indexed`, with `remove_unused_columns=False` and no label smoothing, unless there are
-    `data` to look at.
+    `data` to look at. Several processes go on exactly from checkpoints that are written by epoch alone.
 
     Args:
         num_classes: K.
@@ -50,9 +50,14 @@ class MemorizationStopping(DeferredStopper, TrainerCallback):
             given = args.resume_from_checkpoint
             folder = given if isinstance(given, str) else f"{args.output_dir}/checkpoint-{state.global_step}"
             if not (Path(folder) / _FILE).exists():
-                raise ParameterError(f"resume_from_checkpoint={folder!r}: must hold {_FILE}")
+                raise ParameterError(
+                    f"resume_from_checkpoint={folder!r}: must hold {_FILE}; where the checkpoint is not in output_dir, "
+                    "TrainingArguments must name it"
+                )
             self.load_state_dict(torch.load(Path(folder) / _FILE, map_location="cpu", weights_only=True))
-        control.should_training_stop = self._begin(kwargs["model"]).__enter__().stop
+        if self._begin(kwargs["model"]).is_due(int(state.epoch or 0)):
+            self._decide(state)
+        control.should_training_stop = self._there.__enter__().stop
 
     def on_substep_end(self, *_told: Any, **_more: Any) -> None:
         """Take a batch in that makes no step yet."""
@@ -64,18 +69,22 @@ class MemorizationStopping(DeferredStopper, TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Decide."""
+        self._decide(state)
+        control.should_training_stop = control.should_training_stop or self._there.stop
+
+    def _decide(self, state: TrainerState) -> None:
         logged: dict[str, Any] = {}
         for entry in state.log_history:
             logged |= entry
         signals = self._there.end_epoch(logged)
         finite = {name: value for name, value in signals.items() if math.isfinite(value)}
         state.log_history.append({"epoch": state.epoch, "step": state.global_step, **finite})
-        control.should_training_stop = control.should_training_stop or self._there.stop
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write beside the checkpoint what a resumed training needs."""
-        if state.is_world_process_zero:
-            torch.save(self._there.state_dict(), f"{args.output_dir}/checkpoint-{state.global_step}/{_FILE}")
+        """Write beside the checkpoint what a resumed training needs; where the trials of a search lie is not told."""
+        folder = Path(f"{args.output_dir}/checkpoint-{state.global_step}")
+        if state.is_world_process_zero and folder.exists():
+            torch.save(self._there.state_dict(), folder / _FILE)
 
     def on_train_end(self, *_told: Any, **_more: Any) -> None:
         """Give the model what is kept."""

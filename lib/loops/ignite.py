@@ -1,5 +1,6 @@
 """The stop in PyTorch Ignite."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,9 @@ class MemorizationStopping:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def _begin(self, engine: Engine) -> None:
-        if self.stopper.stop:
+        if self.stopper.is_due(engine.state.iteration // (engine.state.epoch_length or math.inf)):
+            self._end_epoch(engine)
+        elif self.stopper.stop:
             engine.terminate()
 
     def _step(self, engine: Engine) -> None:

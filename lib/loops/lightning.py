@@ -17,7 +17,8 @@ class MemorizationStopping(DeferredStopper, Callback):
     """Stops a `Trainer` when a signal of its training samples says so; conventions of Lightning's `EarlyStopping`.
 
     The signals are logged under their names, and after `fit` the module has the weights of the epoch to keep. Batches
-    are (x, y, index) or dicts with "index", see `Indexed`, unless there are `data` to look at.
+    are (x, y, index) or dicts with "index", see `Indexed`, unless there are `data` to look at. Several processes go on
+    exactly from checkpoints that are written by epoch alone.
 
     Args:
         num_classes: K.
@@ -54,6 +55,8 @@ class MemorizationStopping(DeferredStopper, Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch: of an epoch that is gone on with in its middle Lightning tells no start."""
+        if self._there.is_due(trainer.current_epoch):
+            self.on_train_epoch_end(trainer, pl_module)
         self._there.__enter__()
 
     def on_train_batch_end(

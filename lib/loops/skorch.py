@@ -13,7 +13,8 @@ class MemorizationStopping(DeferredStopper, Callback):
     """Ends `fit` when a signal of the training samples says so, and then gives the module the weights to keep.
 
     The signals are columns of the history. The index of samples is one of the inputs, as in
-    `net.fit({"x": x, "index": numpy.arange(len(x))}, y)`, unless there are `data` to look at.
+    `net.fit({"x": x, "index": numpy.arange(len(x))}, y)`, unless there are `data` to look at. A network whose `forward`
+    has index=None, which it need not read, also predicts and is validated on these inputs.
 
     Args:
         num_classes: K.

@@ -80,6 +80,7 @@ class Stopper:
         self._average = WeightAverage(model, _FAR)
         self._watcher = Watcher(model, num_classes, average=self._average, **options)
         self._steps_of_epoch: int | None = None
+        self._under_way = False
         self.signals: dict[str, float] = {}
         self._best: dict[str, Any] | None = None
 
@@ -108,6 +109,7 @@ class Stopper:
 
         `stepped` tells whether the optimizer has made a step of it.
         """
+        self._under_way = True
         if self._data is None:
             self._watcher.update(index, logits, labels)
         if stepped:
@@ -127,10 +129,19 @@ class Stopper:
         if self.monitor not in known:
             raise ParameterError(f"monitor={self.monitor!r}: must be one of {', '.join(sorted(known))}")
         self._stopping.update(processes.of_first(float(known[self.monitor])))
+        self._under_way = False
         if self._stopping.improved and self._keep != "none":
             network = self._average.model if self._keep == "average" else unwrapped(self.model)
             self._best = copy.deepcopy(network.state_dict())
         return self.signals
+
+    def is_due(self, completed: float) -> bool:
+        """Whether an epoch has yet to be ended here that a trainer counts as completed.
+
+        It has where the trainer goes on from a checkpoint that it wrote after the last step of an epoch and before that
+        epoch's end, which it never tells again.
+        """
+        return self._under_way and completed > self.epoch
 
     def _reach(self, steps: int) -> None:
         self._steps_of_epoch = steps
@@ -142,21 +153,33 @@ class Stopper:
             unwrapped(self.model).load_state_dict(self._best)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that was taken in, with the weights kept, for a checkpoint of torch."""
+        """All that was taken in, with the weights kept, for a checkpoint of torch.
+
+        Of processes that train together it is the same after `end_epoch` alone; in an epoch each has its own.
+        """
         return {
             "watcher": self._watcher.state_dict(),
             "stopping": self._stopping.state_dict(),
             "average": self._average.state_dict(),
             "steps_of_epoch": self._steps_of_epoch,
+            "under_way": self._under_way,
+            **self._settings,
             "signals": self.signals,
             "best": self._best,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave, with the same decisions. Raises ParameterError for other settings."""
+        for name, value in self._settings.items():
+            if state[name] != value:
+                raise ParameterError(f"{name}={value!r}: must be {state[name]!r}, as where the state was saved")
         self._stopping.load_state_dict(state["stopping"])
         self._watcher.load_state_dict(state["watcher"])
         self._average.load_state_dict(state["average"])
         if state["steps_of_epoch"]:
             self._reach(state["steps_of_epoch"])
-        self.signals, self._best = dict(state["signals"]), state["best"]
+        self.signals, self._best, self._under_way = dict(state["signals"]), state["best"], state["under_way"]
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        return {"monitor": self.monitor, "keep": self._keep}

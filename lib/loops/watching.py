@@ -127,10 +127,10 @@ class Watcher:
             self._outputs = self._hooks.enter_context(watched)
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]):
-        """Before a pass: the index, which the network does not take, is noted, and in the first one the layer found."""
+        """Before a pass: the index is noted, which few networks take, and in the first one the layer found."""
         own = inspect.signature(module.forward).parameters if kwargs else ()
-        index = {name: value for name, value in kwargs.items() if name in INDICES and name not in own}
-        kwargs = {name: value for name, value in kwargs.items() if name not in index}
+        index = {name: value for name, value in kwargs.items() if name in INDICES}
+        kwargs = {name: value for name, value in kwargs.items() if name not in index or name in own}
         if module.training and not self._aside:
             labels = next((kwargs[name] for name in LABELS if name in kwargs), None)
             self._batch = Batch(None, labels, next(iter(index.values()), None))
@@ -171,6 +171,8 @@ class Watcher:
         index, labels = self._batch.places if index is None else index, self._batch.labels if labels is None else labels
         logits = self._logits if logits is None else logits.detach()
         steps = self._outputs[str(self.layer)]
+        if not steps:
+            raise ParameterError(f"layer={self.layer!r}: must be a layer that a training pass reaches")
         steps = steps if sum(map(len, steps)) == len(logits) else steps[-1:]
         self._take(index, logits, labels, torch.cat(steps))
         if self._average and (self._updates - 1) % self._every == 0 and len(logits) == len(self._logits):
@@ -185,11 +187,12 @@ class Watcher:
 
         Args:
             data: in any form that `lib.batches.batches` takes; where the batches have no index, always in one order. Of
-                more samples than are kept, the first.
+                more samples than are kept, the first; with an index the same ones, wherever they are.
 
         Raises ParameterError for samples without labels, or that are shuffled.
         """
         shuffled, first = isinstance(_sampler(data), _SHUFFLING), 0
+        seen = torch.zeros(self._samples + 1, dtype=torch.bool)  # rows, and one for samples that are not kept
         self.layer = self.layer or last_hidden_layer(self.model, again(data))
         for batch, z, logits in looked_at(self.model, data, self.layer, pooling=self._pooling):
             if batch.places is None and shuffled:
@@ -200,7 +203,8 @@ class Watcher:
             if self._average:
                 inputs = moved(batch.inputs, logits.device)
                 self._compare(logits, lambda network, inputs=inputs: call(network, inputs))
-            if first >= self._samples:
+            seen[self._rows(torch.as_tensor(index))] = True
+            if seen[:-1].all():
                 break
 
     def _take(self, index: Any, logits: torch.Tensor, labels: Any, z: torch.Tensor) -> None:
@@ -321,7 +325,7 @@ class Watcher:
 
 
 watch = Watcher
-"""As it reads in a loop: `with watch(model, num_classes=10) as signals:` around each epoch."""
+"""As it reads before a loop: `signals = watch(model, num_classes=10)`, and `with signals:` around each epoch."""
 
 
 def _sampler(data: Any) -> Any:

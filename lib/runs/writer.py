@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lib.files import write_whole
-from lib.parameters import Experiment
+from lib.parameters import PLACES, Experiment
 from lib.runs import checkpoints
 from lib.runs.checkout import commit
 from lib.runs.folder import ARGS, DIVERGENCE, LOCK, LOG, PERFORMANCES, WEIGHTS, WEIGHTS_AVERAGE, Run
@@ -83,14 +83,25 @@ class RunWriter:
         stored = checkpoints.load(self.folder, self.experiment.device)
         for name in (WEIGHTS, WEIGHTS_AVERAGE):
             (self.folder / name).unlink(missing_ok=True)
-        if stored and stored["content"] == self._content:
-            self._go_on(stored)
-            return
+        if stored:
+            other = self._other(stored["content"])
+            if not other:
+                self._go_on(stored)
+                return
+            _log.warning("a checkpoint of other %s is removed", ", ".join(other))
         for name in (PERFORMANCES, DIVERGENCE, ARGS):
             (self.folder / name).unlink(missing_ok=True)
         checkpoints.remove(self.folder)
         self._describe()
         _log.info("start %s", self.experiment.name)
+
+    def _other(self, content: dict[str, Any]) -> list[str]:
+        """In what the run that a checkpoint is of is another one; where a run and its data lie is no part of it."""
+        before, now = (
+            one | {"parameters": {name: value for name, value in one["parameters"].items() if name not in PLACES}}
+            for one in (content, self._content)
+        )
+        return [what for what in now if before.get(what) != now[what]]
 
     def _go_on(self, stored: dict[str, Any]) -> None:
         now, self._environment = self._environment, stored["environment"]

@@ -58,16 +58,21 @@ def train(samples, folder, stopping, epochs=EPOCHS, resume=None, **settings):
     return trainer, model
 
 
-def test_a_resumed_training_stops_at_the_same_epoch(samples, tmp_path):
+@pytest.mark.parametrize("saved", [{"save_strategy": "epoch"}, {"save_strategy": "steps", "save_steps": 18}], ids=str)
+def test_a_resumed_training_stops_at_the_same_epoch(samples, tmp_path, saved):
     whole = MemorizationStopping(**RULE)
     trainer, model = train(samples, tmp_path / "whole", whole)
     assert trainer.state.epoch == whole.stopper.epoch
     assert [entry["cnd"] for entry in trainer.state.log_history if "cnd" in entry][-1] == whole.stopper.signals["cnd"]
     check_restored(model, whole.stopper)
-    train(samples, tmp_path / "begun", MemorizationStopping(**RULE), epochs=3)
+    train(samples, tmp_path / "begun", MemorizationStopping(**RULE), epochs=3, **saved)  # of six steps each
     resumed = MemorizationStopping(**RULE)
     train(samples, tmp_path / "begun", resumed, resume=True)
     check_resumed(whole.stopper, resumed.stopper)
+    with pytest.raises(
+        ParameterError, match=r"must hold memorization.pt; where the checkpoint is not in output_dir, T"
+    ):
+        train(samples, tmp_path / "new", resumed, resume=str(tmp_path / "begun" / "checkpoint-18"))
 
 
 def test_batches_may_make_a_step_together(samples, tmp_path):

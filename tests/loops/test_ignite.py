@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -6,7 +8,7 @@ from tests.loops.conftest import EPOCHS, RULE, check_restored, network
 
 ignite = pytest.importorskip("ignite", reason="pytorch-ignite is not installed")
 
-from ignite.engine import Engine  # noqa: E402
+from ignite.engine import Engine, Events  # noqa: E402
 from ignite.handlers import Checkpoint  # noqa: E402
 
 from lib.loops.ignite import MemorizationStopping  # noqa: E402
@@ -32,7 +34,8 @@ def trainer(**options):
     return engine, model, stopping
 
 
-def test_a_resumed_training_stops_at_the_same_epoch(loader):
+@pytest.mark.parametrize("event", [Events.COMPLETED, Events.ITERATION_COMPLETED(once=18)], ids=["epoch", "step"])
+def test_a_resumed_training_stops_at_the_same_epoch(loader, event):
     engine, model, whole = trainer()
     engine.run(loader, max_epochs=EPOCHS)
     assert engine.state.epoch == whole.stopper.epoch
@@ -40,8 +43,14 @@ def test_a_resumed_training_stops_at_the_same_epoch(loader):
     check_restored(model, whole.stopper)
 
     begun, weights, stopping = trainer(keep="none")
-    begun.run(loader, max_epochs=3)
-    state = {"trainer": begun.state_dict(), "model": weights.state_dict(), "stopping": stopping.state_dict()}
+    state = {}
+
+    @begun.on(event)
+    def save(_engine):
+        now = {"trainer": begun.state_dict(), "model": weights.state_dict(), "stopping": stopping.state_dict()}
+        state.update(copy.deepcopy(now))
+
+    begun.run(loader, max_epochs=3)  # of six steps each
     again, model, resumed = trainer(keep="none")
     Checkpoint.load_objects({"trainer": again, "model": model, "stopping": resumed}, state)
     again.run(loader, max_epochs=EPOCHS)

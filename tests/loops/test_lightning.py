@@ -50,6 +50,17 @@ def test_a_resumed_training_stops_at_the_same_epoch(loader, tmp_path):
     check_resumed(whole.stopper, resumed.stopper)
 
 
+def test_a_training_goes_on_from_the_last_step_of_an_epoch(loader, tmp_path):
+    whole, resumed = MemorizationStopping(**RULE), MemorizationStopping(**RULE)
+    fit(loader, tmp_path, whole)
+    saving = lightning.callbacks.ModelCheckpoint(dirpath=tmp_path, filename="{step}", every_n_train_steps=18)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    callbacks = [MemorizationStopping(**RULE), saving]
+    lightning.Trainer(max_epochs=3, callbacks=callbacks, default_root_dir=tmp_path, **quiet).fit(Module(), loader)
+    fit(loader, tmp_path, resumed, checkpoint=tmp_path / "step=18.ckpt")
+    check_resumed(whole.stopper, resumed.stopper)
+
+
 def test_a_logged_metric_can_be_monitored_and_data_looked_at(loader, samples, tmp_path):
     rule = RULE | {"monitor": "loss", "mode": "min", "min_delta": 0.1}
     stopping = MemorizationStopping(data=samples, network="model", **rule)

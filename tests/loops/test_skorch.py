@@ -60,6 +60,19 @@ def test_a_resumed_training_stops_at_the_same_epoch(samples, tmp_path):
     check_resumed(whole.stopper, resumed.stopper)
 
 
+class TakingIndex(Module):
+    def forward(self, x, index=None):
+        return self.body(x)
+
+
+def test_a_network_may_take_the_index_too_and_predicts_what_it_was_fitted_on(samples):
+    x, labels, index = (values.numpy() for values in samples.tensors)
+    stopping = MemorizationStopping(**RULE)
+    net = new(stopping).set_params(module=TakingIndex).fit({"x": x, "index": index}, labels)
+    assert stopping.stopper.stop
+    assert (net.predict({"x": x, "index": index}) == net.predict(x)).all()
+
+
 def test_data_can_be_looked_at_instead(samples):
     x, labels = (values.numpy() for values in samples.tensors[:2])
     stopping = MemorizationStopping(data=(x, labels), **RULE)

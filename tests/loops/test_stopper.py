@@ -39,6 +39,14 @@ def test_a_resumed_loop_stops_at_the_same_epoch(loader, samples, data, tmp_path)
     check_restored(whole.model, whole)
 
 
+@pytest.mark.parametrize("other", [{"monitor": "average_disagreement"}, {"keep": "snapshot"}], ids=str)
+def test_a_state_of_other_settings_is_refused(loader, other):
+    state = train(Stopper(network(), **RULE | {"monitor": "prediction_changes"}), loader, epochs=1).state_dict()
+    name, value = next(iter(other.items()))
+    with pytest.raises(ParameterError, match=f"{name}='{value}': must be '{state[name]}', as where the state was"):
+        Stopper(network(), **RULE | {"monitor": "prediction_changes"} | other).load_state_dict(state)
+
+
 def test_what_is_kept_is_the_average_the_snapshot_or_nothing(loader):
     kept = {keep: train(Stopper(network(), keep=keep, **RULE), loader) for keep in ("average", "snapshot", "none")}
     assert kept["average"].record == kept["snapshot"].record == kept["none"].record

@@ -169,6 +169,21 @@ def test_of_many_samples_those_seen_first_are_kept(samples):
     assert signals.compute()["cnd"] == aggregate(expected)
 
 
+def test_the_samples_that_are_kept_are_looked_at_wherever_they_are(samples):
+    model = network()
+    shuffled, ordered = (watch(model, 3, samples=20, only_predicted=False, pooling="mean") for _ in range(2))
+    for _ in range(2):
+        rows = torch.randperm(96, generator=torch.Generator().manual_seed(1)).tolist()
+        shuffled.look(DataLoader(samples, 10, sampler=SubsetRandomSampler(rows)))
+        kept = shuffled.state_dict()["row_of"].lt(20).nonzero()[:, 0]
+        ordered.look(DataLoader(torch.utils.data.Subset(samples, kept), 10))
+        one, other = shuffled.compute(), ordered.compute()
+        with torch.no_grad():
+            model[2].weight.mul_(-1)
+    assert one["prediction_changes"] == other["prediction_changes"] > 0.5
+    assert one["cnd"] == pytest.approx(other["cnd"], abs=1e-12)
+
+
 def test_what_is_missing_is_said(samples):
     model = network()
     x, labels, index = samples.tensors
@@ -192,6 +207,12 @@ def test_what_is_missing_is_said(samples):
             signals.compute()
     with pytest.raises(ParameterError, match="layer='9': must be one of"):
         watch(model, 3, layer="9")
+    beside = nn.Sequential(model, nn.Linear(3, 3))
+    beside.forward = model.forward
+    with watch(beside, 3, layer="1") as signals:
+        logits = beside(x)
+        with pytest.raises(ParameterError, match="layer='1': must be a layer that a training pass reaches"):
+            signals.update(index, logits, labels)
 
 
 def test_a_frozen_part_in_evaluation_mode_is_watched(samples):

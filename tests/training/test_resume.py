@@ -215,7 +215,20 @@ def test_a_checkpoint_of_other_data_is_not_gone_on_with(whole, tmp_path, monkeyp
     state["content"]["data"]["source"] = "other images"
     checkpoints.save(experiment.folder, state)
     assert_identical(whole, run(experiment))
-    assert "go on" not in (experiment.folder / LOG).read_text().split("start")[-1]
+    log = (experiment.folder / LOG).read_text()
+    assert "go on" not in log.split("start")[-1]
+    assert "WARNING a checkpoint of other data is removed" in log
+
+
+@pytest.mark.parametrize("place", ["runs_folder", "data_folder"])
+def test_a_run_goes_on_wherever_it_and_its_data_lie(whole, tmp_path, monkeypatch, place):
+    before, moved = tmp_path / "before", tmp_path / "moved"
+    experiment = stopped(whole, before, monkeypatch)
+    if place == "runs_folder":
+        before.rename(moved)
+    experiment = dataclasses.replace(experiment, **{place: str(moved)})
+    assert_identical(whole, run(experiment))
+    assert "go on after record 5" in (experiment.folder / LOG).read_text()
 
 
 def test_a_checkpoint_of_another_version_of_the_code_is_named_and_kept(whole, tmp_path, monkeypatch):
