@@ -129,7 +129,8 @@ def criteria_caption(summary: pd.DataFrame, study: str, source: str) -> str:
     return (
         f"{study}: {_seeds(summary)}; means over seeds with bootstrap 95 % intervals. Best average rank of gaps: "
         f"{tested} (Friedman by permutation, seeds as blocks, p < {LEVEL}); Holm-adjusted exact p against "
-        f"{LABELS[BASELINE]}. P (better): share of the runs in which a smaller gap is left than by {LABELS[BASELINE]}, "
+        f"{LABELS[BASELINE]}. The interquartile mean of fewer than four seeds is their mean. P (better): share of the "
+        f"runs in which a smaller gap is left than by {LABELS[BASELINE]}, "
         "equal ones by half. Gap, average kept: points below the oracle of snapshots where the moving average of the "
         "weights is kept; negative is better than any snapshot. Never rose: runs in which a maximum was looked for in "
         f"a signal that only fell, so that what is kept is no choice.{f' Note: {notes}.' if notes else ''} No "
