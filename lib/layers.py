@@ -17,6 +17,7 @@ _NEURONS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention, n
 _KNOWN = (*_NEURONS_LAST, *_CONVOLUTIONS, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm)
 _NO_LAYERS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
 _LISTS = (nn.ParameterList, nn.ParameterDict)
+_PARAMETRIZATIONS = "parametrizations"  # where torch keeps them, in the module whose weights they make
 POOLINGS = ["max", "mean"]
 Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 """The linear and convolutional modules."""
@@ -26,9 +27,9 @@ def hidden_layers(model: nn.Module, data) -> list[str]:
     """Names of the hidden layers in the order in which a forward pass reaches them, for the last time.
 
     A hidden layer is a module with a matrix of weights and no module inside, as linear, convolutional and recurrent
-    ones are, before the classifier: the one whose output is the network's, or else the last one reached, if it has a
-    neuron a class. Its output is the pre-activation. Where a batch norm stands before the activation function, the two
-    differ by a scale and a shift per neuron, which change no divergence.
+    ones are, before the classifier: the one whose output is the network's, or else the last one reached, unless the
+    network classifies by a matrix of its own. Its output is the pre-activation. Where a batch norm stands before the
+    activation function, the two differ by a scale and a shift per neuron, which change no divergence.
 
     Args:
         model: any network, wrapped or not.
@@ -78,10 +79,16 @@ def _inside(model: nn.Module, name: str) -> nn.Module:
     return unwrapped(model).get_submodule(name)
 
 
+def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in network.named_modules():
+        if name and _PARAMETRIZATIONS not in name.split(".") and _is_layer(module):
+            yield name, module
+
+
 def _is_layer(module: nn.Module) -> bool:
     if isinstance(module, nn.MultiheadAttention):
         return True
-    parts = [part for name, part in module.named_children() if name != "parametrizations"]
+    parts = [part for name, part in module.named_children() if name != _PARAMETRIZATIONS]
     if isinstance(module, _NO_LAYERS) or not all(isinstance(part, _LISTS) for part in parts):
         return False
     return not isinstance(module, _LISTS) and any(weight.ndim > 1 for weight in module.parameters())
@@ -97,18 +104,25 @@ def _reached(model: nn.Module, data) -> list[str]:
 
     inner = unwrapped(model)
     with ExitStack() as hooks, evaluating(model):
-        for name, module in inner.named_modules():
-            if name and _is_layer(module):
-                hooks.enter_context(module.register_forward_hook(partial(note, name=name)))
+        for name, module in _layers(inner):
+            hooks.enter_context(module.register_forward_hook(partial(note, name=name)))
         logits = logits_of(call(inner, _first(model, data).inputs))
-    names = list(reached)
+    classifier = _classifier(inner, reached, logits)
+    return list(reached)[: list(reached).index(classifier)] if classifier else list(reached)
+
+
+def _classifier(network: nn.Module, reached: dict[str, Any], logits: torch.Tensor) -> str | None:
+    """The layer that classifies; None where the network does, by a matrix of its own, or where no layer is reached."""
     outputs = {name: output for name, output in reached.items() if isinstance(output, torch.Tensor)}
-    classifier = next((name for name, output in outputs.items() if _same(output, logits)), None)
-    if classifier is None and names and names[-1] in outputs:
-        last = outputs[names[-1]]
-        neurons = last.shape[-1 if last.ndim < 3 or _neurons_last(inner, names[-1]) else 1]
-        classifier = names[-1] if neurons == logits.shape[-1] else None
-    return names[: names.index(classifier)] if classifier else names
+    given = next((name for name, output in outputs.items() if _same(output, logits)), None)
+    last = next(reversed(reached), None)
+    if given or last not in outputs or not logits.ndim:
+        return given or last
+    classes = logits.shape[-1]
+    of_layers = {id(weight) for _, layer in _layers(network) for weight in layer.parameters()}
+    own = [weight for weight in network.parameters() if id(weight) not in of_layers and weight.ndim > 1]
+    is_hidden = classes not in outputs[last].shape[1:] and any(classes in weight.shape for weight in own)
+    return None if is_hidden else last
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

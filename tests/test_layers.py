@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.nn.utils.parametrize import register_parametrization
 
 from lib.catalogue import NETWORKS
 from lib.checks import ParameterError
@@ -91,6 +92,32 @@ def body(last):
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), *last)
 
 
+class Binary(nn.Module):
+    """Two classes by one neuron."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = body([nn.Linear(16, 1)])
+
+    def forward(self, x):
+        z = self.body(x)
+        return torch.cat([-z, z], dim=1)
+
+
+class LowRank(nn.Module):
+    def __init__(self, rows, columns):
+        super().__init__()
+        self.left, self.right = nn.Parameter(torch.zeros(rows, 2)), nn.Parameter(torch.zeros(2, columns))
+
+    def forward(self, weight):
+        return weight + self.left @ self.right
+
+
+def adapted(layer):
+    register_parametrization(layer, "weight", LowRank(*layer.weight.shape))
+    return layer
+
+
 @pytest.mark.parametrize(
     ("model", "layer"),
     [
@@ -99,6 +126,9 @@ def body(last):
         (body([nn.Linear(16, 3), nn.LogSoftmax(dim=1)]), "2"),
         (Cosine(bare=True), "second"),
         (Cosine(bare=False), "second"),
+        (Binary(), "body.2"),
+        (body([nn.Linear(16, 9), nn.Unflatten(1, (3, 3)), nn.AvgPool1d(3), nn.Flatten()]), "2"),
+        (body([adapted(nn.Linear(16, 3))]), "2"),
         (
             nn.Sequential(
                 nn.Unflatten(1, (2, 4)), nn.Conv1d(2, 5, 1), nn.Conv1d(5, 3, 1), nn.AdaptiveAvgPool1d(1), nn.Flatten()
@@ -106,7 +136,17 @@ def body(last):
             "1",
         ),
     ],
-    ids=["weight norm", "spectral norm", "softmax", "no layer", "no layer, in dropout", "pooled maps"],
+    ids=[
+        "weight norm",
+        "spectral norm",
+        "softmax",
+        "no layer",
+        "no layer, in dropout",
+        "binary",
+        "several a class",
+        "adapter",
+        "pooled maps",
+    ],
 )
 def test_the_classifier_is_told_from_the_last_hidden_layer_by_what_it_gives(model, layer):
     assert last_hidden_layer(model.double(), torch.randn(4, 8)) == layer

@@ -55,7 +55,7 @@ class MemorizationStopping(DeferredStopper, TrainerCallback):
                     "TrainingArguments must name it"
                 )
             self.load_state_dict(torch.load(Path(folder) / _FILE, map_location="cpu", weights_only=True))
-        if self._begin(kwargs["model"]).is_due(int(state.epoch or 0)):
+        if self._begin(kwargs["model"]).under_way and float(state.epoch or 0).is_integer():
             self._decide(state)
         control.should_training_stop = self._there.__enter__().stop
 
@@ -82,9 +82,8 @@ class MemorizationStopping(DeferredStopper, TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write beside the checkpoint what a resumed training needs; where the trials of a search lie is not told."""
-        folder = Path(f"{args.output_dir}/checkpoint-{state.global_step}")
-        if state.is_world_process_zero and folder.exists():
-            torch.save(self._there.state_dict(), folder / _FILE)
+        if state.is_world_process_zero and not state.is_hyper_param_search:
+            torch.save(self._there.state_dict(), f"{args.output_dir}/checkpoint-{state.global_step}/{_FILE}")
 
     def on_train_end(self, *_told: Any, **_more: Any) -> None:
         """Give the model what is kept."""

@@ -46,7 +46,8 @@ class MemorizationStopping:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def _begin(self, engine: Engine) -> None:
-        if self.stopper.is_due(engine.state.iteration // (engine.state.epoch_length or math.inf)):
+        done = engine.state.iteration
+        if self.stopper.under_way and done and done % (engine.state.epoch_length or math.inf) == 0:
             self._end_epoch(engine)
         elif self.stopper.stop:
             engine.terminate()

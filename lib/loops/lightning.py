@@ -55,7 +55,7 @@ class MemorizationStopping(DeferredStopper, Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch: of an epoch that is gone on with in its middle Lightning tells no start."""
-        if self._there.is_due(trainer.current_epoch):
+        if self._there.under_way and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self.on_train_epoch_end(trainer, pl_module)
         self._there.__enter__()
 

@@ -52,6 +52,8 @@ class Stopper:
     Attributes:
         signals: of the last epoch, by name.
         epoch: epochs that have ended.
+        under_way: whether steps have been made since. A trainer may go on from a checkpoint that it wrote after the
+            last step of an epoch and before that epoch's end, which it does not tell again.
         record: the epoch to keep, from 1; None where there is none yet.
         stop: whether to stop.
 
@@ -80,7 +82,7 @@ class Stopper:
         self._average = WeightAverage(model, _FAR)
         self._watcher = Watcher(model, num_classes, average=self._average, **options)
         self._steps_of_epoch: int | None = None
-        self._under_way = False
+        self.under_way = False
         self.signals: dict[str, float] = {}
         self._best: dict[str, Any] | None = None
 
@@ -109,7 +111,7 @@ class Stopper:
 
         `stepped` tells whether the optimizer has made a step of it.
         """
-        self._under_way = True
+        self.under_way = True
         if self._data is None:
             self._watcher.update(index, logits, labels)
         if stepped:
@@ -129,19 +131,11 @@ class Stopper:
         if self.monitor not in known:
             raise ParameterError(f"monitor={self.monitor!r}: must be one of {', '.join(sorted(known))}")
         self._stopping.update(processes.of_first(float(known[self.monitor])))
-        self._under_way = False
+        self.under_way = False
         if self._stopping.improved and self._keep != "none":
             network = self._average.model if self._keep == "average" else unwrapped(self.model)
             self._best = copy.deepcopy(network.state_dict())
         return self.signals
-
-    def is_due(self, completed: float) -> bool:
-        """Whether an epoch has yet to be ended here that a trainer counts as completed.
-
-        It has where the trainer goes on from a checkpoint that it wrote after the last step of an epoch and before that
-        epoch's end, which it never tells again.
-        """
-        return self._under_way and completed > self.epoch
 
     def _reach(self, steps: int) -> None:
         self._steps_of_epoch = steps
@@ -162,7 +156,7 @@ class Stopper:
             "stopping": self._stopping.state_dict(),
             "average": self._average.state_dict(),
             "steps_of_epoch": self._steps_of_epoch,
-            "under_way": self._under_way,
+            "under_way": self.under_way,
             **self._settings,
             "signals": self.signals,
             "best": self._best,
@@ -171,14 +165,14 @@ class Stopper:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave, with the same decisions. Raises ParameterError for other settings."""
         for name, value in self._settings.items():
-            if state[name] != value:
-                raise ParameterError(f"{name}={value!r}: must be {state[name]!r}, as where the state was saved")
+            if state.get(name) != value:
+                raise ParameterError(f"{name}={value!r}: must be {state.get(name)!r}, as where the state was saved")
         self._stopping.load_state_dict(state["stopping"])
         self._watcher.load_state_dict(state["watcher"])
         self._average.load_state_dict(state["average"])
         if state["steps_of_epoch"]:
             self._reach(state["steps_of_epoch"])
-        self.signals, self._best, self._under_way = dict(state["signals"]), state["best"], state["under_way"]
+        self.signals, self._best, self.under_way = dict(state["signals"]), state["best"], state["under_way"]
 
     @property
     def _settings(self) -> dict[str, str]:

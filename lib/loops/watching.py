@@ -133,7 +133,8 @@ class Watcher:
         kwargs = {name: value for name, value in kwargs.items() if name not in index or name in own}
         if module.training and not self._aside:
             labels = next((kwargs[name] for name in LABELS if name in kwargs), None)
-            self._batch = Batch(None, labels, next(iter(index.values()), None))
+            beside = [value for name, value in index.items() if name not in own]
+            self._batch = Batch(None, labels, next(iter([*beside, *index.values()]), None))
             self._pass, self._logits = (args, kwargs), None
             if self.layer is None:
                 self._find(module, args, kwargs)
@@ -192,7 +193,7 @@ class Watcher:
         Raises ParameterError for samples without labels, or that are shuffled.
         """
         shuffled, first = isinstance(_sampler(data), _SHUFFLING), 0
-        seen = torch.zeros(self._samples + 1, dtype=torch.bool)  # rows, and one for samples that are not kept
+        seen = torch.zeros(self._samples + 1, dtype=torch.bool)  # rows, the last one of samples that are not kept
         self.layer = self.layer or last_hidden_layer(self.model, again(data))
         for batch, z, logits in looked_at(self.model, data, self.layer, pooling=self._pooling):
             if batch.places is None and shuffled:
@@ -204,7 +205,7 @@ class Watcher:
                 inputs = moved(batch.inputs, logits.device)
                 self._compare(logits, lambda network, inputs=inputs: call(network, inputs))
             seen[self._rows(torch.as_tensor(index))] = True
-            if seen[:-1].all():
+            if first >= self._samples if self._open else seen[: self._kept].all():
                 break
 
     def _take(self, index: Any, logits: torch.Tensor, labels: Any, z: torch.Tensor) -> None:

@@ -113,12 +113,17 @@ def test_studies_too_short_for_the_consensus_are_named(found, result):
     runs = result.study.runs
     long = dataclasses.replace(result.study, runs=runs.assign(record=10 * runs["record"]))
     assert report.too_short(dataclasses.replace(found, studies=[dataclasses.replace(result, study=long)])) == ""
+    without = dataclasses.replace(result)
+    vars(without)["stops"] = result.stops[result.stops["criterion"] != "consensus"]
+    assert report.too_short(dataclasses.replace(found, studies=[without])) == ""
 
 
 def test_wrong_labels_of_the_probe_are_told_as_a_share(found, result):
     data = pd.DataFrame({"Study": ["Digits"], "Training samples": [200]})
     share = 100 * result.study.runs["probe_size"].iloc[0] / 200
     assert f"with wrong labels, {share:.1f} % of their number, which runs" in report.of_the_probe(found, data)
+    unknown = data.assign(**{"Training samples": ""})
+    assert "with wrong labels, which runs on clean labels have too." in report.of_the_probe(found, unknown)
 
 
 def test_studies_that_criteria_do_not_stop_are_named(found, result):
@@ -248,6 +253,8 @@ def test_what_to_do_is_told_with_the_worst_setting(found, result):
     vars(with_clean)["stops"] = pd.concat([result.stops, clean])
     text = report.tomorrow(dataclasses.replace(found, studies=[with_clean]))
     assert text == report.tomorrow(found)
+    vars(with_clean)["stops"] = clean
+    assert report.tomorrow(dataclasses.replace(found, studies=[with_clean])) == ""
     worst = f"{settings.max():.1f} in the worst setting, Digits, symmetric {100 * settings.idxmax()[1]:g}%"
     assert f"made wrong yourself leaves {settings.mean():.1f} ({worst})" in text
     end = (
