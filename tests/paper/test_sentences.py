@@ -260,8 +260,12 @@ def test_what_to_do_is_told_with_the_worst_setting(found, result):
     end = (
         result.stops[result.stops["criterion"] == "end"].groupby(["noise", "noise_rate"])[["gap", "gap_average"]].mean()
     )
-    assert f"each of 1 dataset counted alike, not to stop leaves {end['gap'].mean():.1f} points below" in text
-    assert "over the 2 noisy settings of this report" in text
+    assert f"over the 2 noisy settings of this report not to stop leaves {end['gap'].mean():.1f} points below" in text
+    other = dataclasses.replace(result, study=dataclasses.replace(result.study, name="other"))
+    vars(other)["stops"] = result.stops.assign(dataset="news")
+    assert ", each of 2 datasets counted alike, not to" in report.tomorrow(
+        dataclasses.replace(found, studies=[result, other])
+    )
     assert f"and {end['gap_average'].mean():.1f} where that average is kept" in text
 
 
