@@ -3,7 +3,7 @@
 import difflib
 import json
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 _MANY = 40  # names that an error lists at the most
@@ -72,6 +72,13 @@ def check_at_least(least: int, **numbers_given: int) -> None:
     for name, value in numbers_given.items():
         if not _is(int, value) or value < least:
             raise ParameterError(f"{name}={value!r}: must be an integer of at least {least}")
+
+
+def check_as_saved(settings: Mapping[str, object], state: Mapping[str, Any]) -> None:
+    """Raise ParameterError unless a state was saved with these settings."""
+    for name, value in settings.items():
+        if state.get(name) != value:
+            raise ParameterError(f"{name}={value!r}: must be {state.get(name)!r}, as where the state was saved")
 
 
 def check_known(name: str, value: Any, known: list[str]) -> None:

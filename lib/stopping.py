@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checks import ParameterError, check_at_least, check_choice
+from .checks import ParameterError, check_as_saved, check_at_least, check_choice
 from .compiling import compiled
 
 MODES = ["max", "min", "above_zero"]
@@ -172,9 +172,7 @@ class EarlyStopping:
         """
         if missing := self.state_dict().keys() - state.keys():
             raise ParameterError(f"state without {', '.join(sorted(missing))}: must be one that state_dict() gave")
-        for name, value in self._settings.items():
-            if state[name] != value:
-                raise ParameterError(f"{name}={value!r}: must be {state[name]!r}, as where the state was saved")
+        check_as_saved(self._settings, state)
         self.improved, self._warned = state["improved"], state["warned"]
         self._recent = deque(state["recent"], maxlen=self.window)
         self._go_on_from(_Progress(*(state[name] for name in _Progress._fields)))

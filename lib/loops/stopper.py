@@ -9,7 +9,7 @@ from torch import nn
 from .. import processes
 from ..averaging import WeightAverage
 from ..batches import unwrapped
-from ..checks import ParameterError, check_choice
+from ..checks import ParameterError, check_as_saved, check_choice
 from ..stopping import EarlyStopping
 from .watching import SIGNALS, Watcher
 
@@ -164,9 +164,7 @@ class Stopper:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave, with the same decisions. Raises ParameterError for other settings."""
-        for name, value in self._settings.items():
-            if state.get(name) != value:
-                raise ParameterError(f"{name}={value!r}: must be {state.get(name)!r}, as where the state was saved")
+        check_as_saved(self._settings, state)
         self._stopping.load_state_dict(state["stopping"])
         self._watcher.load_state_dict(state["watcher"])
         self._average.load_state_dict(state["average"])

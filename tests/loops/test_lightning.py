@@ -30,9 +30,9 @@ class Module(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.5)
 
 
-def fit(loader, folder, callback, epochs=EPOCHS, checkpoint=None):
+def fit(loader, folder, *callbacks, epochs=EPOCHS, checkpoint=None):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    trainer = lightning.Trainer(max_epochs=epochs, callbacks=[callback], default_root_dir=folder, **quiet)
+    trainer = lightning.Trainer(max_epochs=epochs, callbacks=[*callbacks], default_root_dir=folder, **quiet)
     module = Module()
     trainer.fit(module, loader, ckpt_path=checkpoint)
     return trainer, module
@@ -54,9 +54,7 @@ def test_a_training_goes_on_from_the_last_step_of_an_epoch(loader, tmp_path):
     whole, resumed = MemorizationStopping(**RULE), MemorizationStopping(**RULE)
     fit(loader, tmp_path, whole)
     saving = lightning.callbacks.ModelCheckpoint(dirpath=tmp_path, filename="{step}", every_n_train_steps=18)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    callbacks = [MemorizationStopping(**RULE), saving]
-    lightning.Trainer(max_epochs=3, callbacks=callbacks, default_root_dir=tmp_path, **quiet).fit(Module(), loader)
+    fit(loader, tmp_path, MemorizationStopping(**RULE), saving, epochs=3)
     fit(loader, tmp_path, resumed, checkpoint=tmp_path / "step=18.ckpt")
     check_resumed(whole.stopper, resumed.stopper)
 
@@ -91,9 +89,7 @@ class Interrupting(lightning.Callback):
 
 def test_a_training_goes_on_from_the_middle_of_an_epoch(loader, tmp_path):
     file = tmp_path / "middle.ckpt"
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    callbacks = [MemorizationStopping(**RULE), Interrupting(file)]
-    lightning.Trainer(max_epochs=3, callbacks=callbacks, default_root_dir=tmp_path, **quiet).fit(Module(), loader)
+    fit(loader, tmp_path, MemorizationStopping(**RULE), Interrupting(file), epochs=3)
     resumed = MemorizationStopping(**RULE)
     fit(loader, tmp_path, resumed, checkpoint=file)
     assert resumed.stopper.stop

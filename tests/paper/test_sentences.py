@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.criteria import CRITERIA
+from lib.grid.tasks import NOTEBOOKS
 from lib.study import baselines
 from lib.study.results import Result, results
 from lib.study.statistics import Friedman
@@ -106,6 +108,13 @@ def test_departures_from_the_published_settings_are_named(found, result):
     finer = dataclasses.replace(study, runs=news.assign(records_per_epoch=2))
     text = report.departures(dataclasses.replace(found, studies=[dataclasses.replace(result, study=finer)]))
     assert text.endswith("though of epochs and not of records, for NEWS (100, 4, 0.1), 2 records an epoch.")
+
+
+def test_the_method_tells_how_the_consensus_reads_runs():
+    told = " ".join((NOTEBOOKS / "report.ipynb").read_text().replace('\\n",', "").replace('"', "").split())
+    consensus = CRITERIA["consensus"]
+    assert f"a window of {consensus.window} records and patience {consensus.patience}, which" in told
+    assert f"a run of fewer than {consensus.least_records} records is too short for these" in told
 
 
 def test_studies_too_short_for_the_consensus_are_named(found, result):
